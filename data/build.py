@@ -1,0 +1,103 @@
+"""Write the rows that ship in the package from what is written by hand (hand/) and generated (generators/).
+
+    python data/build.py            writes posttrain/bundled/{demos,safety,pairs,prompts}.jsonl and prints counts
+    python data/build.py --check    exits 1 when the shipped files are not what this would write
+
+Left out on purpose: the evaluation suites (generators/write_suites.py and hand-written files), and any judgement of
+quality: that is the data stage's audit.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "generators"), str(HERE.parent)]
+
+from posttrain.rows import Demo, Item, Message, Pair, Row, digest, dump  # noqa: E402
+
+BUNDLED = HERE.parent / "posttrain" / "bundled"
+GENERATORS = ("arithmetic", "word_problems", "recall", "formats", "extraction", "classification", "editing")
+SEED = 0
+
+
+def hand(pattern: str) -> Iterator[dict[str, Any]]:
+    """Hand-written rows of the files that match, in name order."""
+    for path in sorted((HERE / "hand").glob(pattern)):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise SystemExit(f"{path}:{number}: {error}") from None
+
+
+def generated(name: str) -> Iterator[dict[str, Any]]:
+    yield from importlib.import_module(name).rows(SEED)
+
+
+def demo(row: dict[str, Any], source: str) -> Demo:
+    """The shorthand {prompt, completion, system} or {messages} as a Demo whose id names category and content."""
+    messages = row.get("messages")
+    if messages is None:
+        system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+        turn = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+        messages = system + turn
+    meta = {"topic": row["topic"]} if row.get("topic") else {}
+    made = Demo(messages=[Message(**m) for m in messages], category=row["category"], source=source, meta=meta)
+    return made.model_copy(update={"id": f"{row['category']}-{digest([m.model_dump() for m in made.messages])[:8]}"})
+
+
+def pair(row: dict[str, Any], source: str) -> Pair:
+    made = Pair(
+        prompt=[Message(**m) for m in row["prompt"]], chosen=Message(**row["chosen"][0]),
+        rejected=Message(**row["rejected"][0]), reason=row["reason"], category=row["category"], source=source,
+    )  # fmt: skip
+    return made.model_copy(update={"id": f"pair-{made.digest()[:10]}"})
+
+
+def unique(rows: Iterable[Row]) -> list[Row]:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        seen.setdefault(row.id, row)  # type: ignore[attr-defined]
+    return list(seen.values())
+
+
+def build() -> dict[str, list[Row]]:
+    """File name -> rows, deterministic."""
+    plain = (r for r in hand("*.jsonl") if r["category"] not in ("refuse", "lookalike") and "rejected" not in r)
+    demos = [demo(r, "authored") for r in plain] + [demo(r, "template") for g in GENERATORS for r in generated(g)]
+    pairs = [pair(r, "authored") for r in hand("pairs_*.jsonl")] + [pair(r, "template") for r in generated("pairs")]
+    return {
+        "demos": unique(demos),
+        "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
+        "pairs": unique(pairs),
+        "prompts": unique(Item.model_validate(r) for r in generated("prompts")),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a shipped file differs")
+    check, stale = parser.parse_args().check, []
+    for name, rows in build().items():
+        text = "".join(dump(row) + "\n" for row in rows)
+        path = BUNDLED / f"{name}.jsonl"
+        if check:
+            stale += [path.name] if not path.exists() or path.read_text(encoding="utf-8") != text else []
+            continue
+        path.write_text(text, encoding="utf-8")
+        counts = Counter(getattr(row, "category", "") or row.cluster for row in rows)  # type: ignore[attr-defined]
+        print(f"{name}: {len(rows)} rows in {len(counts)} categories: {dict(counts.most_common())}")
+    if stale:
+        print(f"not what data/build.py writes: {', '.join(stale)}; run it and commit", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

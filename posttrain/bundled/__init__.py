@@ -1,0 +1,91 @@
+"""What ships inside the package: the base model, the training rows, the evaluation suites.
+
+The model is stored as int8 rows with fp16 scales, compressed, and unpacked once into an ordinary Hugging Face folder
+in the cache. Left out on purpose: downloading anything. `data/` in the repository is the workshop that makes the files.
+"""
+
+import lzma
+import os
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+from posttrain.errors import UserError, nearest
+
+HERE = Path(__file__).parent
+PACKED = HERE / "model" / "weights.safetensors.xz"
+
+
+def cache() -> Path:
+    """POSTTRAIN_CACHE, or posttrain/ in the user's cache directory."""
+    if given := os.environ.get("POSTTRAIN_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posttrain"
+
+
+def rows(name: str) -> Path:
+    """The file of shipped rows called `name`: demos, safety, pairs, prompts, or a suite."""
+    files = {p.stem: p for folder in (HERE, HERE / "suites") for p in folder.glob("*.jsonl")}
+    if name not in files:
+        raise UserError(f"nothing called {name!r} is bundled", remedy=nearest(name, files))
+    return files[name]
+
+
+def digest() -> str:
+    """Content hash of the packed model, 16 hex digits."""
+    return sha256(PACKED.read_bytes()).hexdigest()[:16]
+
+
+def model() -> Path:
+    """The bundled base model as a Hugging Face folder; unpacked on first use, about two seconds."""
+    folder = cache() / f"base-model-{digest()}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
+    try:
+        for file in (HERE / "model").iterdir():
+            if file != PACKED:
+                shutil.copyfile(file, part / file.name)
+        unpack(PACKED, part / "model.safetensors")
+        part.chmod(0o755)
+        part.rename(folder)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        if not folder.exists():  # another process was faster: its copy is as good
+            raise
+    return folder
+
+
+def unpack(packed: Path, target: Path) -> None:
+    """int8 rows times fp16 scales -> bf16 safetensors."""
+    import torch
+    from safetensors.torch import load, save_file
+
+    stored = load(lzma.decompress(packed.read_bytes()))
+    tensors = {}
+    for name, value in stored.items():
+        if not name.endswith(".scale"):
+            scale = stored.get(name + ".scale")
+            value = value.float() * scale.float()[:, None] if scale is not None else value
+            tensors[name] = value.to(torch.bfloat16)
+    save_file(tensors, target, metadata={"format": "pt"})
+
+
+def pack(folder: Path, target: Path) -> None:
+    """The reverse, for whoever ships another model: matrices to int8 with one scale a row, the rest to fp16."""
+    import torch
+    from safetensors.torch import load_file, save
+
+    stored = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        for name, value in load_file(shard).items():
+            if value.ndim < 2:
+                stored[name] = value.to(torch.float16)
+                continue
+            scale = (value.float().abs().amax(1).clamp(min=1e-8) / 127).to(torch.float16)
+            stored[name] = (value.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+            stored[name + ".scale"] = scale
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
+    target.write_bytes(lzma.compress(save(stored), format=lzma.FORMAT_XZ, filters=filters))

@@ -1,0 +1,32 @@
+"""From what a person types to a model folder: 'bundled', a run, a stage folder, a model folder, or a hub id.
+
+Left out on purpose: choosing among several runs; a run's newest release or last policy is what people mean.
+"""
+
+from pathlib import Path
+
+from posttrain.errors import UserError
+from posttrain.pipeline import Record
+
+
+def model_folder(name: str) -> Path:
+    """The Hugging Face folder that `name` means. Raises UserError when there is none."""
+    from posttrain.stages.base import find
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return find(name)
+    if (folder / "config.json").exists():
+        return folder
+    if (folder / "model" / "config.json").exists():
+        return folder / "model"
+    records = [Record.read(p.parent) for p in folder.glob("*/record.json")]
+    for makes in ("release", "policy"):
+        ready = [r for r in records if r.makes == makes]
+        if ready:
+            last = max(ready, key=lambda r: r.started)
+            return model_folder(str(folder / f"{last.stage}-{last.fingerprint}"))
+    raise UserError(
+        "there is no model here", where=str(folder),
+        remedy="give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json",
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""Documents -> one sequence of tokens per micro-batch, no padding between them, shared prompts computed once.
+
+A document is a prefix and its branches: a conversation has no prefix and one branch, a preference pair has the prompt
+as prefix and two branches, a group of samples has as many branches as samples. In a pack the prefix stands once and
+each branch is a segment of its own that sees the prefix and itself. `Layout` is all that attention needs to know.
+
+Shapes: T tokens of the pack, N targets (tokens that carry loss), B branches, S segments.
+Left out on purpose: text (render.py), rows longer than the budget (the caller drops or truncates, with a ledger).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WINDOW = 16  # micro-batches' worth of documents sorted together: long and short ones still mix over an epoch
+
+
+class Branch(NamedTuple):
+    """mask[i]: token i is a target, predicted from the token before it (the last prefix token for i = 0)."""
+
+    ids: list[int]
+    mask: list[bool]
+
+
+class Doc(NamedTuple):
+    prefix: list[int]
+    branches: list[Branch]
+
+
+class Segment(NamedTuple):
+    """Queries [q0, q1) see keys [p0, p1) whole, then their own tokens up to themselves. p0 == p1: no prefix."""
+
+    q0: int
+    q1: int
+    p0: int
+    p1: int
+
+
+class Layout(NamedTuple):
+    """Who sees whom. Tokens in no segment are padding: their attention output is zero and nobody sees them."""
+
+    segments_S4: Tensor  # int64, on the CPU; rows are Segments
+
+    def segments(self) -> list[Segment]:
+        return [Segment(*row) for row in self.segments_S4.tolist()]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One micro-batch. Branches are numbered document after document; targets come branch after branch, in order."""
+
+    ids_T: Tensor  # int64
+    position_T: Tensor  # int64, restarts at 0 in each document; a branch goes on from its prefix
+    layout: Layout
+    at_N: Tensor  # int64, index in T of the hidden state that predicts target n
+    target_N: Tensor  # int64, token ids
+    branch_N: Tensor  # int64, 0..branches-1
+    branches: int
+    tokens: int  # real tokens, a shared prefix counted once
+    unshared_tokens: int  # the same with every branch carrying its own prefix
+
+
+def size(doc: Doc) -> int:
+    """Tokens that the document takes up in a pack, its prefix counted once."""
+    return len(doc.prefix) + sum(len(b.ids) for b in doc.branches)
+
+
+def plan(sizes: Sequence[int], budget: int, *, seed: int | None) -> list[list[int]]:
+    """Which documents share a micro-batch: indices into `sizes`, each exactly once, at most `budget` tokens each.
+
+    Documents are shuffled (seed None: kept in order) and cut into windows of about WINDOW micro-batches; inside a
+    window best-fit decreasing (Johnson 1973) fills the bins, the emptiest bin moves on to the next window, and the
+    bins are shuffled again so that no order by length is left. Deterministic in (sizes, budget, seed).
+    ValueError when a document is larger than the budget: the caller decides what to do with those.
+    """
+    too_long = [i for i, n in enumerate(sizes) if n > budget]
+    if too_long:
+        raise ValueError(
+            f"{len(too_long)} documents are larger than the budget of {budget}, the first is {too_long[0]}"
+        )
+    order = list(range(len(sizes)))
+    rng = random.Random(seed) if seed is not None else None
+    if rng:
+        rng.shuffle(order)
+    plans: list[list[int]] = []
+    at, carried = 0, []
+    while at < len(order):
+        window, total = carried, sum(sizes[i] for i in carried)
+        while at < len(order) and total < WINDOW * budget:
+            window, total, at = [*window, order[at]], total + sizes[order[at]], at + 1
+        bins = _best_fit(window, sizes, budget)
+        carried = []
+        if at < len(order) and len(bins) > 1:
+            carried = bins.pop(min(range(len(bins)), key=lambda b: sum(sizes[i] for i in bins[b])))
+        if rng:
+            rng.shuffle(bins)
+        plans += bins
+    return plans
+
+
+def _best_fit(items: Sequence[int], sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Largest first, each into the fullest bin that still takes it."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(items, key=lambda i: -sizes[i]):
+        fitting = [b for b in range(len(bins)) if room[b] >= sizes[i]]
+        if fitting:
+            best = min(fitting, key=lambda b: room[b])
+            bins[best].append(i)
+            room[best] -= sizes[i]
+        else:
+            bins.append([i])
+            room.append(budget - sizes[i])
+    return bins
+
+
+def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool = True) -> Pack:
+    """Lay documents end to end.
+
+    pad_to: length of the pack when the documents are shorter (0: as long as they are); a fixed length that is a
+    multiple of 32 lets compiled kernels and oneDNN reuse what they made for the last micro-batch.
+    share False gives every branch its own copy of the prefix: the slow equal of the shared pack.
+    The first token of a document without prefix has nothing before it and is never a target, whatever its mask says.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    targets: list[tuple[int, int, int]] = []  # at, token id, branch
+    branches = 0
+    for doc in docs:
+        alone = not share or len(doc.branches) == 1 or not doc.prefix
+        p0 = len(ids)
+        if not alone:
+            segments.append(Segment(p0, p0 + len(doc.prefix), p0, p0))
+            ids += doc.prefix
+            positions += range(len(doc.prefix))
+        p1 = len(ids)
+        for branch in doc.branches:
+            start = len(ids) if alone else len(ids) - len(doc.prefix)  # where the document would begin if not shared
+            q0 = len(ids)
+            ids += (doc.prefix + branch.ids) if alone else branch.ids
+            positions += range(q0 - start, len(ids) - start)
+            segments.append(Segment(q0, len(ids), p0, p1) if not alone else Segment(q0, len(ids), q0, q0))
+            first = len(ids) - len(branch.ids)
+            targets += _targets(branch, first, p1 - 1 if not alone else first - 1, bool(doc.prefix), branches)
+            branches += 1
+    tokens = len(ids)
+    padding = max(0, pad_to - tokens)
+    at, target, number = zip(*targets, strict=True) if targets else ((), (), ())
+    return Pack(
+        ids_T=torch.tensor(ids + [pad_id] * padding, dtype=torch.long),
+        position_T=torch.tensor(positions + [0] * padding, dtype=torch.long),
+        layout=Layout(torch.tensor([s for s in segments if s.q1 > s.q0], dtype=torch.long).view(-1, 4)),
+        at_N=torch.tensor(at, dtype=torch.long),
+        target_N=torch.tensor(target, dtype=torch.long),
+        branch_N=torch.tensor(number, dtype=torch.long),
+        branches=branches,
+        tokens=tokens,
+        unshared_tokens=sum(len(d.prefix) * len(d.branches) + sum(len(b.ids) for b in d.branches) for d in docs),
+    )
+
+
+def _targets(branch: Branch, first: int, before: int, prefixed: bool, number: int) -> list[tuple[int, int, int]]:
+    """(index that predicts it, token id, branch number) of a branch's targets; its tokens stand from `first` on."""
+    return [
+        (first + i - 1 if i else before, token, number)
+        for i, (token, wanted) in enumerate(zip(branch.ids, branch.mask, strict=True))
+        if wanted and (i or prefixed)
+    ]

@@ -1,0 +1,84 @@
+"""The model a recipe starts from: bundled, a folder, or a Hugging Face id, given a chat template.
+
+The weights are linked, not copied. Left out on purpose: training, quantisation. Importing this file does not import torch.
+"""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from posttrain import bundled
+from posttrain.errors import UserError
+from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage
+
+
+class Base(Stage):
+    """model: 'bundled', a folder, or an id such as Qwen/Qwen3-0.6B. template: see render.load_chat."""
+
+    makes: ClassVar[Kind] = "policy"
+
+    type: Literal["base_model"] = "base_model"
+    model: str = "bundled"
+    revision: str | None = None
+    template: Literal["auto", "chatml", "model", "plain"] = "auto"
+
+    def identity(self) -> dict[str, str]:
+        if self.model == "bundled":
+            return {"weights": bundled.digest()}
+        folder = Path(self.model).expanduser()
+        if folder.is_dir():
+            return {"weights": digest_of_folder(folder)}
+        if self.model.startswith((".", "/", "~")) or self.model.count("/") != 1:
+            raise UserError(
+                f"there is no model folder {self.model!r}, and it is not a Hugging Face id (owner/name)",
+                remedy="model: bundled, a folder that holds config.json, or an id such as Qwen/Qwen3-0.6B",
+            )
+        return {"weights": f"hub:{self.model}@{self.revision or 'main'}"}
+
+    def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        from posttrain.model import count_parameters
+        from posttrain.render import load_chat
+
+        folder = find(self.model, self.revision)
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and not file.name.startswith("."):
+                (out / file.name).symlink_to(file.resolve())
+        chat = load_chat(folder, self.template)
+        for name in ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json", "special_tokens_map.json",
+                     "generation_config.json"):  # these are written anew, with the template  # fmt: skip
+            (out / name).unlink(missing_ok=True)
+        chat.save(out)
+        return {"parameters": float(count_parameters(out))}
+
+
+def find(model: str, revision: str | None = None) -> Path:
+    """The folder of a model named as in a recipe. Raises UserError when it cannot be had."""
+    if model == "bundled":
+        return bundled.model()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise UserError("this folder holds no model (no config.json)", where=str(folder))
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except Exception as error:  # network, authentication, unknown id: the library has many exceptions for one remedy
+        raise UserError(
+            f"cannot fetch {model!r} from the Hugging Face hub: {str(error).splitlines()[0]}",
+            remedy="check the id and the network, or give a local folder; gated models need `hf auth login`",
+        ) from None
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Content hash over a model folder's files, 16 hex digits."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    total = sha256()
+    for path in files:
+        with path.open("rb") as f:
+            while block := f.read(1 << 24):
+                total.update(block)
+        total.update(f"{path.name}:{os.path.getsize(path)}".encode())
+    return total.hexdigest()[:16]

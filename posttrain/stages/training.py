@@ -1,0 +1,105 @@
+"""What SFT and preference training have in common: optimiser knobs, pre-flight, the call of the loop, saving.
+
+Left out on purpose: the losses (objectives/), the loop (train.py). Importing this file does not import torch.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from posttrain.lora import Lora
+from posttrain.pipeline import Metrics, Runtime, Stage
+
+if TYPE_CHECKING:
+    from posttrain import packing
+    from posttrain.model import Model
+    from posttrain.preflight import Preflight
+    from posttrain.render import Chat
+    from posttrain.train import Cursor, LossFn, Rows
+
+
+class Training(Stage):
+    """Knobs that every training stage has. Tokens are real ones; nothing is padded."""
+
+    resumes = True
+
+    lora: Lora | None = None
+    lr: float = Field(default=1e-5, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    steps: int | None = Field(default=None, ge=1)  # overrides epochs
+    batch_tokens: int = Field(default=8192, ge=32)  # tokens of one optimiser step
+    micro_tokens: int = Field(default=4096, ge=32)  # tokens held in memory at once: lower it when memory runs out
+    max_tokens: int = Field(default=1024, ge=8)  # longest row
+    too_long: Literal["error", "truncate", "drop"] = "error"
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, ge=0)
+    eval_every: int = Field(default=0, ge=0)  # steps between held-out evaluations; 0: only first and last
+    patience: int = Field(default=0, ge=0)  # evaluations without improvement before stopping; 0: never
+    seed: int = 0
+
+    def fit(
+        self,
+        model: "Model",
+        rows: "Rows",
+        loss: "LossFn",
+        evaluate: Callable[[], dict[str, float]] | None,
+        out: Path,
+        runtime: Runtime,
+    ) -> "Cursor":
+        """Plan the steps, decide about compiling, train. The model ends on the last (or best) weights."""
+        from posttrain import train
+
+        steps, batches = train.schedule(
+            rows, micro_tokens=self.micro_tokens, batch_tokens=self.batch_tokens,
+            epochs=self.epochs, steps=self.steps, seed=self.seed,
+        )  # fmt: skip
+        model.compile(micro_batches=steps * max(1, round(self.batch_tokens / self.micro_tokens)))
+        optim = train.Optim(self.lr, self.schedule, self.warmup, self.weight_decay, self.clip)
+        return train.train(
+            model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
+            evaluate=evaluate, eval_every=self.eval_every, patience=self.patience,
+        )  # fmt: skip
+
+    def save(self, model: "Model", chat: "Chat", out: Path) -> None:
+        """A folder that transformers loads: weights (LoRA merged), tokenizer with its chat template, generation config."""
+        from posttrain import train
+
+        model.save(out)
+        chat.save(out)
+        train.finish(out)
+
+
+def keep_ledger(found: "Preflight", out: Path, runtime: Runtime) -> None:
+    """Rows that pre-flight dropped or cut go to ledger.jsonl; its facts and warnings to preflight.json."""
+    with (out / "ledger.jsonl").open("w") as f:
+        f.writelines(json.dumps(entry) + "\n" for entry in found.ledger)
+    (out / "preflight.json").write_text(json.dumps(found.facts, indent=2))
+    if found.ledger:
+        runtime.progress.say(f"  {len(found.ledger)} rows dropped or cut before training, see ledger.jsonl")
+
+
+def cost(cursor: "Cursor", flops_per_token: float) -> Metrics:
+    """tokens and flops of the training part of a stage, seconds including interrupted runs."""
+    return {"tokens": cursor.tokens, "flops": cursor.tokens * flops_per_token, "steps": float(cursor.step)}
+
+
+def evaluation_packs(
+    docs: "Sequence[packing.Doc]", micro_tokens: int, pad_id: int
+) -> "Iterable[tuple[list[int], packing.Pack]]":
+    """The held-out rows as micro-batches in a fixed order: (row indices, pack)."""
+    from posttrain import packing
+
+    for indices in packing.plan([packing.size(d) for d in docs], micro_tokens, seed=None):
+        yield indices, packing.build([docs[i] for i in indices], pad_to=micro_tokens, pad_id=pad_id)
+
+
+def read_rows(folders: Iterable[Path], name: str, kind: type[Any]) -> list[Any]:
+    """Rows of one file of several data artefacts, in order; a missing file counts as empty."""
+    from posttrain.rows import read_jsonl
+
+    return [row for folder in folders if (folder / name).exists() for row in read_jsonl(folder / name, kind)]

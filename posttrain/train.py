@@ -1,0 +1,285 @@
+"""The one training loop: accumulate, clip, step, log, checkpoint, resume. Every trainer of this project is a call of it.
+
+What varies is passed in as functions: how to compute the loss of a micro-batch, how to evaluate. Shapes: see the
+objectives. Left out on purpose: callbacks, trainers, device placement (model.py), several processes (parallel.py).
+"""
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from posttrain import packing
+from posttrain.errors import UserError
+from posttrain.model import Model
+from posttrain.progress import Progress
+
+Facts = dict[str, tuple[float, float]]  # name -> (sum, count): means over a step are exact whatever its micro-batches
+LossFn = Callable[[Sequence[int], float], tuple[Tensor, Facts]]  # (row indices, step's denominator) -> (scalar, facts)
+CHECKPOINT_SECONDS = 60.0  # how much work a kill may cost
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with decoupled weight decay (arXiv:1711.05101) and a warm-up."""
+
+    lr: float
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup: float = 0.0  # share of the steps
+    weight_decay: float = 0.0
+    clip: float = 0.0  # largest global gradient norm; 0 is off
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+def lr_at(step: int, steps: int, how: Optim) -> float:
+    """Learning rate of step 0..steps-1: linear warm-up over the first share, then down to a tenth of a per cent (or flat)."""
+    warm = math.ceil(how.warmup * steps)
+    if step < warm:
+        return how.lr * (step + 1) / warm
+    if how.schedule == "constant":
+        return how.lr
+    x = (step - warm) / max(1, steps - warm)
+    return how.lr * (0.5 * (1 + math.cos(math.pi * x)) if how.schedule == "cosine" else 1 - x) + 1e-3 * how.lr
+
+
+class Master:
+    """fp32 master weights, gradients and AdamW state behind compute weights of any precision.
+
+    Gradients of micro-batches are added up in fp32, so accumulation loses nothing to bf16.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], how: Optim):
+        self.compute = list(parameters)
+        same = all(p.dtype == torch.float32 for p in self.compute)
+        self.weights = self.compute if same else [p.detach().float().clone() for p in self.compute]
+        self.grads = [torch.zeros_like(w, dtype=torch.float32) for w in self.weights]
+        decay = [w for w in self.weights if w.ndim > 1]
+        rest = [w for w in self.weights if w.ndim <= 1]
+        groups = [{"params": decay, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=how.lr, betas=how.betas, fused=True)
+
+    def collect(self) -> None:
+        """Add the compute weights' gradients to the fp32 ones and clear them."""
+        pairs = [(g, p.grad) for g, p in zip(self.grads, self.compute) if p.grad is not None]
+        torch._foreach_add_([g for g, _ in pairs], [x.float() for _, x in pairs])
+        for p in self.compute:
+            p.grad = None
+
+    def step(self, lr: float, clip: float) -> float:
+        """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
+        norm = float(torch.nn.utils.get_total_norm(self.grads, foreach=True))
+        if math.isfinite(norm):
+            if clip and norm > clip:
+                torch._foreach_mul_(self.grads, clip / norm)
+            for w, g in zip(self.weights, self.grads):
+                w.grad = g
+            for group in self.adamw.param_groups:
+                group["lr"] = lr
+            self.adamw.step()
+            self.publish()
+        for w, g in zip(self.weights, self.grads):
+            w.grad = None
+            g.zero_()
+        return norm
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the master weights into the compute weights."""
+        if self.weights is not self.compute:
+            torch._foreach_copy_(self.compute, self.weights)
+
+    @torch.no_grad()
+    def copy_from(self, weights: Sequence[Tensor]) -> None:
+        for mine, theirs in zip(self.weights, weights):
+            mine.copy_(theirs)
+        self.publish()
+
+
+@dataclass
+class Cursor:
+    """Where training stands; everything a resumed run needs beside weights, optimiser state and random states."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: float = 0.0
+    best: float = math.inf
+    worse: int = 0  # evaluations since the best one
+    stopped: bool = False
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the loop must know of the data: sizes in tokens, and what each row adds to the loss's denominator."""
+
+    sizes: Sequence[int]
+    counts: Sequence[float]  # target tokens for a token mean, 1 for a mean over pairs
+    names: Sequence[str]  # shown when a row makes the loss NaN
+
+
+def steps_of(rows: Rows, micro_tokens: int, batch_tokens: int, seed: int, epoch: int) -> list[list[list[int]]]:
+    """One epoch as optimiser steps, each a list of micro-batches of row indices. Depends on nothing but the arguments."""
+    micro = packing.plan(rows.sizes, micro_tokens, seed=seed + 7919 * epoch)
+    random.Random(f"{seed}/{epoch}").shuffle(micro)
+    k = max(1, round(batch_tokens / micro_tokens))
+    return [micro[i : i + k] for i in range(0, len(micro), k)]
+
+
+def schedule(
+    rows: Rows, *, micro_tokens: int, batch_tokens: int, epochs: float, steps: int | None, seed: int
+) -> tuple[int, Iterator[list[list[int]]]]:
+    """(number of optimiser steps, iterator over their micro-batches) for `epochs` passes, or exactly `steps` steps."""
+    first = steps_of(rows, micro_tokens, batch_tokens, seed, 0)
+    total = steps if steps is not None else max(1, round(epochs * len(first)))
+
+    def walk() -> Iterator[list[list[int]]]:
+        epoch = 0
+        while True:
+            yield from first if epoch == 0 else steps_of(rows, micro_tokens, batch_tokens, seed, epoch)
+            epoch += 1
+
+    return total, walk()
+
+
+def train(
+    model: Model,
+    rows: Rows,
+    loss: LossFn,
+    *,
+    optim: Optim,
+    steps: int,
+    batches: Iterator[list[list[int]]],
+    out: Path,
+    progress: Progress,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    eval_every: int = 0,
+    patience: int = 0,
+) -> Cursor:
+    """Train `model` in place for `steps` optimiser steps; returns the cursor with its log (one dict per step).
+
+    Resumes from out/checkpoint.pt when it is there: same weights, same log, bit for bit on a CPU. evaluate: called
+    before the first step, every eval_every steps and at the end; its "loss" decides early stopping (patience > 0:
+    stop after that many evaluations without improvement, and end on the best weights).
+    """
+    torch.manual_seed(0)
+    master = Master(list(model.parameters()), optim)
+    cursor = _resume(out, master) or Cursor()
+    for _ in range(cursor.step):
+        next(batches)
+    started, saved = time.monotonic() - cursor.seconds, time.monotonic()
+    if cursor.step == 0 and evaluate and not cursor.log:
+        cursor.log.append({"step": 0, **{f"held_{k}": v for k, v in evaluate().items()}})
+    with progress.task("train", total=steps, done=cursor.step) as tick:
+        while cursor.step < steps and not cursor.stopped:
+            micro = next(batches)
+            entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim))
+            cursor.step += 1
+            cursor.tokens += entry["tokens"]
+            if evaluate and (cursor.step == steps or (eval_every and cursor.step % eval_every == 0)):
+                held = evaluate()
+                entry |= {f"held_{k}": v for k, v in held.items()}
+                _early_stop(cursor, held["loss"], patience, out, master)
+            cursor.seconds = time.monotonic() - started
+            cursor.log.append({"step": cursor.step, **entry})
+            tick(tokens=entry["tokens"], **{k: entry[k] for k in ("loss", "accuracy", "held_loss") if k in entry})
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _save(out, master, cursor)
+                saved = time.monotonic()
+    if patience and (out / "best.pt").exists():
+        master.copy_from(torch.load(out / "best.pt", weights_only=True))
+    _write_log(out, cursor)
+    return cursor
+
+
+def finish(out: Path) -> None:
+    """Remove what only a resumed run needs; called once the artefact is written."""
+    for name in ("checkpoint.pt", "best.pt"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _step(
+    model: Model, master: Master, rows: Rows, loss: LossFn, micro: list[list[int]], optim: Optim, lr: float
+) -> dict[str, float]:
+    total = sum(rows.counts[i] for indices in micro for i in indices)
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for indices in micro:
+        value, facts = loss(indices, total)
+        if not torch.isfinite(value):
+            _not_finite("the loss", [rows.names[i] for i in indices])
+        value.backward()
+        master.collect()
+        for name, (s, n) in facts.items():
+            sums[name], counts[name] = sums.get(name, 0.0) + s, counts.get(name, 0.0) + n
+    norm = master.step(lr, optim.clip)
+    if not math.isfinite(norm):
+        _not_finite("the gradient", [rows.names[i] for indices in micro for i in indices])
+    tokens = float(sum(rows.sizes[i] for indices in micro for i in indices))
+    return {name: sums[name] / max(counts[name], 1e-12) for name in sums} | {"lr": lr, "norm": norm, "tokens": tokens}
+
+
+def _not_finite(what: str, names: list[str]) -> None:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise UserError(
+        f"{what} is not finite (NaN or infinite); rows of this step: {shown}",
+        remedy="lower lr, or look at those rows with `posttrain show`; the last checkpoint is kept",
+    )
+
+
+def _early_stop(cursor: Cursor, held: float, patience: int, out: Path, master: Master) -> None:
+    if not patience:
+        return
+    if held < cursor.best:
+        cursor.best, cursor.worse = held, 0
+        save_atomically(master.weights, out / "best.pt")
+    else:
+        cursor.worse += 1
+        cursor.stopped = cursor.worse >= patience
+
+
+def save_atomically(value: Any, path: Path) -> None:
+    """torch.save to a temporary file, sync, rename: a kill leaves the old file or the new one, never half of one."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as f:
+        torch.save(value, f)
+        f.flush()
+        os.fsync(f.fileno())
+    part.rename(path)
+
+
+def _save(out: Path, master: Master, cursor: Cursor) -> None:
+    state = {
+        "weights": master.weights,
+        "adamw": master.adamw.state_dict(),
+        "cursor": vars(cursor),
+        "rng": torch.get_rng_state(),
+        "python_rng": random.getstate(),
+    }
+    save_atomically(state, out / "checkpoint.pt")
+    _write_log(out, cursor)
+
+
+def _resume(out: Path, master: Master) -> Cursor | None:
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=False)  # our own file, in our own run directory
+    master.copy_from(state["weights"])
+    master.adamw.load_state_dict(state["adamw"])
+    torch.set_rng_state(state["rng"])
+    random.setstate(state["python_rng"])
+    return Cursor(**state["cursor"])
+
+
+def _write_log(out: Path, cursor: Cursor) -> None:
+    from posttrain.pipeline import write_text
+
+    write_text(out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in cursor.log))

@@ -1,0 +1,176 @@
+"""The orchestration: edges, fingerprints, records, gates, locks, interruption. Stages here are real, only small."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+
+from posttrain.errors import UserError
+from posttrain.pipeline import Record, Ref, Runtime, Stage, check, locked, plan, run
+
+
+class Words(Stage):
+    makes = "demos"
+    type: Literal["words"] = "words"
+    text: str = "a b"
+    path: str = ""
+
+    def identity(self):
+        return {"file": Path(self.path).read_text()} if self.path else {}
+
+    def run(self, inputs, out, runtime):
+        (out / "words.txt").write_text(self.text)
+        return {"rows": float(len(self.text.split()))}
+
+
+class Join(Stage):
+    makes = "policy"
+    type: Literal["join"] = "join"
+    data: Annotated[tuple[str, ...] | str, Ref("demos")]
+    other: Annotated[str | None, Ref("demos")] = None
+    glue: str = "-"
+
+    def run(self, inputs, out, runtime):
+        words = [(p / "words.txt").read_text() for p in inputs.many("data")]
+        (out / "joined.txt").write_text(self.glue.join(words))
+        return {}
+
+
+class Door(Stage):
+    makes = "decision"
+    type: Literal["door"] = "door"
+    policy: Annotated[str, Ref("policy")]
+    says: Literal["pass", "fail", "inconclusive"] = "pass"
+
+    def run(self, inputs, out, runtime):
+        return {}
+
+    def verdict(self, out):
+        return self.says
+
+
+class Ship(Stage):
+    makes = "release"
+    type: Literal["ship"] = "ship"
+    policy: Annotated[str, Ref("policy")]
+    gate: Annotated[str, Ref("decision")]
+
+    def run(self, inputs, out, runtime):
+        return {}
+
+
+def recipe(**changes):
+    stages = {"w": Words(), "v": Words(text="c"), "j": Join(data=("w", "v"))}
+    return stages | changes
+
+
+def test_runs_once_and_keeps_records(tmp_path):
+    outcome = run(recipe(), tmp_path, Runtime())
+    assert (outcome.folders["j"] / "joined.txt").read_text() == "a b-c"
+    record = Record.read(outcome.folders["j"])
+    assert record.edges == {"data": ("w", "v"), "other": ()}
+    assert record.inputs["data"] == tuple(outcome.folders[s].name[-10:] for s in "wv")
+    before = (outcome.folders["w"] / "record.json").stat().st_mtime_ns
+    again = run(recipe(), tmp_path, Runtime())
+    assert again.folders == outcome.folders
+    assert (outcome.folders["w"] / "record.json").stat().st_mtime_ns == before
+
+
+def test_a_changed_knob_rebuilds_what_depends_on_it_and_the_plan_says_why(tmp_path):
+    run(recipe(), tmp_path, Runtime())
+    steps = {s.name: s for s in plan(recipe(v=Words(text="d")), tmp_path)}
+    assert steps["w"].state == "done"
+    assert steps["v"].why == "text: 'c' -> 'd'"
+    assert steps["j"].state == "run" and "input data (w, v) is rebuilt" in steps["j"].why
+
+
+def test_a_changed_file_rebuilds(tmp_path):
+    file = tmp_path / "rows.txt"
+    file.write_text("one")
+    stages = {"w": Words(path=str(file))}
+    run(stages, tmp_path / "run", Runtime())
+    file.write_text("two")
+    (step,) = plan(stages, tmp_path / "run")
+    assert (step.state, step.why) == ("run", "file changed on disk")
+
+
+def test_the_name_of_a_stage_and_the_machine_are_not_its_identity(tmp_path):
+    one = plan({"a": Words()}, tmp_path / "x")[0].fingerprint
+    two = plan({"b": Words()}, tmp_path / "y")[0].fingerprint
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"j": Join(data="w")}, "there is no stage 'w' above"),
+        ({"j": Join(data="w"), "w": Words()}, "stage 'w' comes later in the file"),
+        ({"w": Words(), "d": Door(policy="w")}, "needs a policy, but 'w' makes a set of demos"),
+    ],
+)
+def test_wrong_edges_are_refused_before_any_work(stages, message):
+    with pytest.raises(UserError, match=message) as error:
+        check(stages)
+    assert error.value.where.startswith("stages.")
+
+
+@pytest.mark.parametrize("says", ["pass", "fail", "inconclusive"])
+def test_nothing_behind_a_gate_that_did_not_pass_runs(tmp_path, says):
+    stages = recipe(d=Door(policy="j", says=says), s=Ship(policy="j", gate="d"))
+    for _ in range(2):  # the second time the gate's record is read back
+        outcome = run(stages, tmp_path, Runtime())
+        assert ("s" in outcome.folders) == (says == "pass")
+        assert outcome.stopped == ({} if says == "pass" else {"d": says})
+        assert outcome.skipped == ({} if says == "pass" else {"s": "d"})
+
+
+def test_a_failed_stage_leaves_no_artefact(tmp_path):
+    class Broken(Words):
+        def run(self, inputs, out, runtime):
+            (out / "half.txt").write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        run({"w": Broken()}, tmp_path, Runtime())
+    assert not list(tmp_path.glob("w-??????????"))
+    run({"w": Words()}, tmp_path, Runtime())  # and the next run is not in its way
+
+
+def test_two_runs_cannot_share_a_directory(tmp_path):
+    with locked(tmp_path):
+        other = textwrap.dedent(f"""
+            from pathlib import Path
+            from posttrain.errors import UserError
+            from posttrain.pipeline import locked
+            try:
+                with locked(Path({str(tmp_path)!r})): pass
+            except UserError as e: print(e)
+        """)
+        said = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=True).stdout
+    assert f"another run (process {os.getpid()})" in said
+    with locked(tmp_path):  # free again
+        pass
+
+
+def test_a_killed_stage_is_run_again(tmp_path):
+    code = textwrap.dedent(f"""
+        import sys, os, signal
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_pipeline import Words
+        from posttrain.pipeline import Runtime, run
+        class Slow(Words):
+            def run(self, inputs, out, runtime):
+                (out / "words.txt").write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        Slow.__name__ = "Words"
+        run({{"w": Slow()}}, Path({str(tmp_path)!r}), Runtime())
+    """)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    outcome = run({"w": Words()}, tmp_path, Runtime())
+    assert (outcome.folders["w"] / "words.txt").read_text() == "a b"
