@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from posttrain import bundled
 from posttrain.errors import UserError, nearest
 
-BUNDLED = Path(__file__).parent / "bundled"
 EXTENSIONS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
 LISTS = (
     "data",
@@ -57,7 +57,7 @@ def resolve(source: str | Path) -> list[Path] | str:
     """The files behind a source, or the id itself when it names a data set of the hub."""
     text = str(source)
     if text.startswith("bundled:"):
-        return [_bundled(text.removeprefix("bundled:"))]
+        return [bundled.rows(text.removeprefix("bundled:"))]
     path = Path(text).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -103,14 +103,6 @@ def _unknown(path: Path) -> None:
     )
 
 
-def _bundled(name: str) -> Path:
-    path = BUNDLED / f"{name}.jsonl"
-    if not path.is_file():
-        known = [p.relative_to(BUNDLED).with_suffix("").as_posix() for p in BUNDLED.rglob("*.jsonl")]
-        raise UserError(f"there is no bundled data set {name!r}", remedy=nearest(name, known) if known else "")
-    return path
-
-
 def _folder(path: Path) -> list[Path]:
     files = sorted(p for p in path.rglob("*") if p.is_file() and extension(p) in EXTENSIONS and p.name not in NOT_DATA)
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
@@ -145,9 +137,10 @@ def _text(path: Path) -> str:
     try:
         return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"not UTF-8 text: byte 0x{raw[error.start]:02x}",
-            where=f"{path}:{raw.count(b'\n', 0, error.start) + 1}" if isinstance(raw, bytes) else str(path),
+            where=f"{path}:{line}",
             remedy="save it as UTF-8, for example: iconv -f latin1 -t utf-8",
         ) from None
 

@@ -4,16 +4,18 @@ logits = transform(h W^T + b), transform: scale -> soft cap -> / temperature, lo
 `token_logps` recomputes the logits in the backward and takes any gradient of log-probs and entropy (DPO, RL).
 `nll` makes the gradient in the forward, one product of logits fewer (SFT, where the weights are known beforehand).
 
-Shapes: N targets, D hidden size, V vocabulary.
+Shapes: N targets, D hidden size, V vocabulary, C targets of a chunk.
 Left out on purpose: sampling, losses (objectives/), heads that are not one linear layer.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-CHUNK = 512  # targets whose logits exist at one time
+CHUNK_BYTES = 16 << 20  # logits in the wide dtype that exist at one time: about a last-level cache
+BLOCK_BYTES = 96 << 20  # their gradients, kept together for one large product per weight gradient
 
 
 class Head(NamedTuple):
@@ -25,122 +27,151 @@ class Head(NamedTuple):
     softcap: float | None = None
 
 
+class _How(NamedTuple):
+    scale: float
+    softcap: float | None
+    temperature: float
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The precision of log-softmax: fp32, or fp64 for a model in fp64."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _logits(h_ND: Tensor, w_VD: Tensor, b_V: Tensor | None, scale: float, softcap: float | None, t: float) -> Tensor:
-    """Raw logits -> [N, V] in the wide dtype after scale, soft cap and temperature."""
-    z = torch.nn.functional.linear(h_ND, w_VD, b_V).to(wide(h_ND.dtype))
-    if scale != 1.0:
-        z = z * scale
-    if softcap is not None:
-        z = softcap * torch.tanh(z / softcap)
-    return z / t if t != 1.0 else z
+def _chunk_rows(vocabulary: int) -> int:
+    return max(128, min(512, CHUNK_BYTES // (4 * vocabulary) // 32 * 32))
 
 
-def _slope(z_NV: Tensor, d_NV: Tensor, scale: float, softcap: float | None, t: float) -> Tensor:
-    """Gradient for transformed logits z -> gradient for raw logits. d tanh(x) = 1 - tanh(x)^2."""
-    if softcap is not None:
-        d_NV = d_NV * (1 - (z_NV * (t / softcap)) ** 2)
-    return d_NV * (scale / t) if scale != t else d_NV
+def _logits(h_CD: Tensor, w_VD: Tensor, b_V: Tensor | None, how: _How) -> Tensor:
+    """Logits [C, V] in the wide dtype after scale, soft cap and temperature. The caller owns them."""
+    z = torch.nn.functional.linear(h_CD, w_VD, b_V).to(wide(h_CD.dtype))
+    if how.scale != 1.0:
+        z.mul_(how.scale)
+    if how.softcap is not None:
+        z.div_(how.softcap).tanh_().mul_(how.softcap)
+    return z.div_(how.temperature) if how.temperature != 1.0 else z
+
+
+def _slope(z_CV: Tensor, how: _How) -> Tensor | float:
+    """d transformed / d raw logits, given the transformed ones: d (c tanh(x / c)) / dx = 1 - tanh^2."""
+    factor = how.scale / how.temperature
+    if how.softcap is None:
+        return factor
+    return (1 - (z_CV * (how.temperature / how.softcap)).square_()).mul_(factor)
+
+
+def _pull_back(
+    h_ND: Tensor, w_VD: Tensor, make: Callable[[slice], Tensor], *, weight: bool, bias: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """make(slice) is the gradient for the raw logits of some targets [C, V]; returns those for h, W and b.
+
+    Sums over targets are fp32 or wider between blocks.
+    """
+    n, v = len(h_ND), len(w_VD)
+    chunk = _chunk_rows(v)
+    rows = max(chunk, BLOCK_BYTES // (v * h_ND.element_size()) // chunk * chunk)
+    dh = torch.empty_like(h_ND)
+    dw = torch.zeros_like(w_VD, dtype=wide(w_VD.dtype)) if weight else None
+    db = torch.zeros(v, dtype=wide(w_VD.dtype), device=w_VD.device) if bias else None
+    for i in range(0, n, rows):
+        block = slice(i, min(i + rows, n))
+        d_BV = h_ND.new_empty(block.stop - i, v)
+        for j in range(i, block.stop, chunk):
+            c = slice(j, min(j + chunk, block.stop))
+            d_BV[c.start - i : c.stop - i] = make(c)
+        torch.mm(d_BV, w_VD, out=dh[block])
+        if dw is not None:
+            if dw.dtype == d_BV.dtype:
+                dw.addmm_(d_BV.t(), h_ND[block])
+            else:
+                dw += d_BV.t() @ h_ND[block]
+        if db is not None:
+            db += d_BV.sum(0, dtype=db.dtype)
+    return dh, None if dw is None else dw.to(w_VD.dtype), None if db is None else db.to(w_VD.dtype)
 
 
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, h_ND: Tensor, w_VD: Tensor, b_V: Tensor | None, target_N: Tensor,
-        scale: float, softcap: float | None, t: float, want_entropy: bool,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        n = len(h_ND)
+        ctx: Any, h_ND: Tensor, w_VD: Tensor, b_V: Tensor | None, target_N: Tensor, how: _How, want_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        n, chunk = len(h_ND), _chunk_rows(len(w_VD))
         logp_N = h_ND.new_empty(n, dtype=wide(h_ND.dtype))
         lse_N, entropy_N = torch.empty_like(logp_N), torch.empty_like(logp_N if want_entropy else logp_N[:0])
-        for i in range(0, n, CHUNK):
-            c = slice(i, i + CHUNK)
-            z = _logits(h_ND[c], w_VD, b_V, scale, softcap, t)
-            lse_N[c] = lse = torch.logsumexp(z, -1)
-            logp_N[c] = z.gather(1, target_N[c, None])[:, 0] - lse
+        for i in range(0, n, chunk):
+            c = slice(i, i + chunk)
+            z = _logits(h_ND[c], w_VD, b_V, how)
+            lse = torch.logsumexp(z, -1)
+            lse_N[c], logp_N[c] = lse, z.gather(1, target_N[c, None])[:, 0] - lse
             if want_entropy:
-                entropy_N[c] = lse - (torch.exp(z - lse[:, None]) * z).sum(-1)
+                entropy_N[c] = lse - torch.exp(z - lse[:, None]).mul_(z).sum(-1)
         ctx.save_for_backward(h_ND, w_VD, b_V, target_N, lse_N, entropy_N)
-        ctx.how = (scale, softcap, t)
+        ctx.how = how
         return logp_N, entropy_N
 
     @staticmethod
     def backward(ctx: Any, g_N: Tensor, ge_N: Tensor) -> tuple[Any, ...]:
         """d logp = onehot - p;  d entropy = -p (log p + entropy)."""
         h_ND, w_VD, b_V, target_N, lse_N, entropy_N = ctx.saved_tensors
-        scale, softcap, t = ctx.how
-        dh = torch.empty_like(h_ND)
-        dw = torch.zeros_like(w_VD, dtype=wide(w_VD.dtype))
-        db = None if b_V is None else torch.zeros_like(b_V, dtype=wide(b_V.dtype))
-        for i in range(0, len(h_ND), CHUNK):
-            c = slice(i, i + CHUNK)
-            z = _logits(h_ND[c], w_VD, b_V, scale, softcap, t)
-            logp = z - lse_N[c, None]
-            p = torch.exp(logp)
-            d = -p * g_N[c, None]
+
+        def make(c: slice) -> Tensor:
+            z = _logits(h_ND[c], w_VD, b_V, ctx.how)
+            slope = _slope(z, ctx.how)
+            logp = z.sub_(lse_N[c, None])
             if len(entropy_N):
-                d = d - p * (logp + entropy_N[c, None]) * ge_N[c, None]
+                d = logp.exp().mul_((logp + entropy_N[c, None]).mul_(ge_N[c, None]).add_(g_N[c, None])).neg_()
+            else:
+                d = logp.exp_().mul_(-g_N[c, None])
             d.scatter_add_(1, target_N[c, None], g_N[c, None])
-            d = _slope(z, d, scale, softcap, t).to(h_ND.dtype)
-            dh[c] = d @ w_VD
-            dw += d.t() @ h_ND[c]
-            if db is not None:
-                db += d.sum(0)
-        return dh, dw.to(w_VD.dtype), None if db is None else db.to(b_V.dtype), None, None, None, None, None
+            return d if isinstance(slope, float) and slope == 1.0 else d.mul_(slope)
+
+        needs = ctx.needs_input_grad
+        return (*_pull_back(h_ND, w_VD, make, weight=needs[1], bias=needs[2]), None, None, None)
 
 
 def token_logps(
     h_ND: Tensor, head: Head, target_N: Tensor, *, temperature: float = 1.0, entropy: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """log p(target) in nats, fp32 [N], differentiable in h, weight and bias; with entropy: (logp_N, entropy_N)."""
-    w, b, scale, softcap = head
-    logp_N, entropy_N = _TokenLogps.apply(h_ND, w, b, target_N, scale, softcap, temperature, entropy)
+    how = _How(head.scale, head.softcap, temperature)
+    logp_N, entropy_N = _TokenLogps.apply(h_ND, head.weight_VD, head.bias_V, target_N, how, entropy)
     return (logp_N, entropy_N) if entropy else logp_N
 
 
 class _Nll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, h_ND: Tensor, w_VD: Tensor, b_V: Tensor | None, target_N: Tensor, weight_N: Tensor,
-        scale: float, softcap: float | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        n = len(h_ND)
-        logp_N = h_ND.new_empty(n, dtype=wide(h_ND.dtype))
-        needs_w = ctx.needs_input_grad[1]
-        dh = torch.empty_like(h_ND)
-        dw = torch.zeros_like(w_VD, dtype=wide(w_VD.dtype)) if needs_w else None
-        db = torch.zeros_like(b_V, dtype=wide(b_V.dtype)) if b_V is not None else None
-        for i in range(0, n, CHUNK):
-            c = slice(i, i + CHUNK)
-            z = _logits(h_ND[c], w_VD, b_V, scale, softcap, 1.0)
-            lse = torch.logsumexp(z, -1, keepdim=True)
-            logp_N[c] = (z.gather(1, target_N[c, None]) - lse)[:, 0]
-            w = weight_N[c, None].to(z.dtype)
-            d = torch.exp(z - lse) * w
-            d.scatter_add_(1, target_N[c, None], -w)
-            d = _slope(z, d, scale, softcap, 1.0).to(h_ND.dtype)
-            dh[c] = d @ w_VD
-            if dw is not None:
-                dw += d.t() @ h_ND[c]
-            if db is not None:
-                db += d.sum(0)
-        ctx.save_for_backward(dh, None if dw is None else dw.to(w_VD.dtype), None if db is None else db.to(b_V.dtype))
+        ctx: Any, h_ND: Tensor, w_VD: Tensor, b_V: Tensor | None, target_N: Tensor, weight_N: Tensor, how: _How
+    ) -> tuple[Tensor, Tensor]:
+        logp_N = h_ND.new_empty(len(h_ND), dtype=wide(h_ND.dtype))
+        weight_N = weight_N.to(logp_N.dtype)
+
+        def make(c: slice) -> Tensor:
+            """weight (p - onehot), the log-probs on the way."""
+            z, weight, target = _logits(h_ND[c], w_VD, b_V, how), weight_N[c, None], target_N[c, None]
+            slope, at_target, top = _slope(z, how), z.gather(1, target), z.amax(-1, keepdim=True)
+            total = z.sub_(top).exp_().sum(-1, keepdim=True)
+            logp_N[c] = (at_target - top - total.log())[:, 0]
+            d = z.mul_(weight / total).scatter_add_(1, target, -weight)
+            return d if isinstance(slope, float) and slope == 1.0 else d.mul_(slope)
+
+        needs = ctx.needs_input_grad
+        ctx.save_for_backward(*_pull_back(h_ND, w_VD, make, weight=needs[1], bias=needs[2]))
         ctx.mark_non_differentiable(logp_N)
         return -(logp_N * weight_N).sum(), logp_N
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Any, ...]:
-        dh, dw, db = (None if x is None else x * g.to(x.dtype) for x in ctx.saved_tensors)
-        return dh, dw, db, None, None, None, None
+        plain = float(g) == 1.0
+        grads = (x if x is None or plain else x * g.to(x.dtype) for x in ctx.saved_tensors)
+        return (*grads, None, None, None)
 
 
 def nll(h_ND: Tensor, head: Head, target_N: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
     """(sum_n weight_n * -log p(target_n), log p(target_n) detached). The gradient is made in the forward."""
-    w, b, scale, softcap = head
-    if not torch.is_grad_enabled():
-        logp_N = token_logps(h_ND, head, target_N)
-        return -(logp_N * weight_N).sum(), logp_N
-    return _Nll.apply(h_ND, w, b, target_N, weight_N, scale, softcap)
+    how = _How(head.scale, head.softcap, 1.0)
+    if torch.is_grad_enabled() and (h_ND.requires_grad or head.weight_VD.requires_grad):
+        loss, logp_N = _Nll.apply(h_ND, head.weight_VD, head.bias_V, target_N, weight_N, how)
+        return loss, logp_N
+    logp_N, _ = _TokenLogps.apply(h_ND, head.weight_VD, head.bias_V, target_N, how, False)
+    return -(logp_N * weight_N).sum(), logp_N

@@ -7,46 +7,42 @@ Shapes: T tokens of a pack, N targets, D hidden size.
 Left out on purpose: tokenizers and chat templates (render.py), optimisers (train.py), heads with values or rewards.
 """
 
+import ctypes
+import json
 import os
+import shutil
+import struct
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from posttrain import attention
 from posttrain.errors import UserError
 from posttrain.head import Head, nll, token_logps
-from posttrain.packing import Pack
+from posttrain.lora import Lora
+from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
 
+COMPILE_FROM = 60  # micro-batches that earn the warm-up of torch.compile back
 LOSS_ROWS = 256  # the number of targets is padded to a multiple of this: the head sees few different shapes
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
-
-
-class Lora(BaseModel):
-    """Low-rank adapters (Hu et al. 2021): W + (alpha / rank) B A, only A and B are trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
-    targets: tuple[str, ...] = ()  # names of linear layers; () means every linear layer but the head
-    rank_stabilised: bool = False  # scale by alpha / sqrt(rank) (Kalajdzievski 2023)
 
 
 class Model:
     """hf: the transformers module (PEFT's when there is an adapter). said: what was chosen at loading, for people."""
 
-    def __init__(self, hf: nn.Module, *, said: str = ""):
+    def __init__(self, hf: nn.Module, *, runtime: Runtime | None = None, said: str = ""):
         attention.register()
-        self.hf, self.said = hf.eval(), said
+        self.hf, self.runtime, self.said = hf.eval(), runtime or Runtime(), said
         self.base = hf.get_base_model() if self.adapted else hf
         self.base.set_attn_implementation(attention.NAME)
         self.decoder: nn.Module = self.base.get_decoder()
+        self._compiled: list[tuple[nn.Module, Any]] = []  # layers with their compiled calls
 
     @property
     def adapted(self) -> bool:
@@ -87,14 +83,26 @@ class Model:
     def hidden(self, pack: Pack) -> Tensor:
         """Last hidden states h_TD of a pack."""
         # A mask of four dimensions is taken by transformers as finished: it builds none of its own.
-        out = self.decoder(
-            input_ids=pack.ids_T[None].to(self.device),
-            position_ids=pack.position_T[None].to(self.device),
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
-            use_cache=False,
-            layout=pack.layout,
-        )
+        with self._use_compiled():
+            out = self.decoder(
+                input_ids=pack.ids_T[None].to(self.device),
+                position_ids=pack.position_T[None].to(self.device),
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
+                use_cache=False,
+                layout=pack.layout,
+            )
         return out.last_hidden_state[0]
+
+    @contextmanager
+    def _use_compiled(self) -> Iterator[None]:
+        """Compiled layers for packs only: generation and everything else sees an ordinary eager module."""
+        for layer, call in self._compiled:
+            layer._compiled_call_impl = call
+        try:
+            yield
+        finally:
+            for layer, _ in self._compiled:
+                layer._compiled_call_impl = None
 
     def _at_targets(self, pack: Pack) -> tuple[Tensor, Tensor]:
         """Hidden states and ids of the targets, padded with repeats of the first row to a multiple of LOSS_ROWS."""
@@ -105,70 +113,103 @@ class Model:
     def token_logps(self, pack: Pack, *, temperature: float = 1.0, entropy: bool = False) -> Any:
         """log p of every target in nats, fp32 [N], differentiable; with entropy: (logp_N, entropy_N).
 
-        Under torch.no_grad() nothing is kept for a backward: the way to score held-out rows and references.
+        They come back on the pack's device. Under torch.no_grad() nothing is kept for a backward: the way to score
+        held-out rows and references.
         """
-        n = len(pack.at_N)
+        n, home = len(pack.at_N), pack.at_N.device
         h_ND, target_N = self._at_targets(pack)
         out = token_logps(h_ND, self.head(), target_N, temperature=temperature, entropy=entropy)
-        return (out[0][:n], out[1][:n]) if isinstance(out, tuple) else out[:n]
+        return (out[0][:n].to(home), out[1][:n].to(home)) if isinstance(out, tuple) else out[:n].to(home)
 
     def nll(self, pack: Pack, weight_N: Tensor) -> tuple[Tensor, Tensor]:
-        """(sum of weight x -log p, scalar; log p of every target in nats, detached [N])."""
+        """(sum of weight x -log p, scalar; log p of every target in nats, detached [N]), on the pack's device."""
+        n, home = len(pack.at_N), pack.at_N.device
         h_ND, target_N = self._at_targets(pack)
-        n = len(pack.at_N)
         weight = torch.zeros(len(target_N), dtype=weight_N.dtype, device=self.device)
         weight[:n] = weight_N.detach()
         loss, logp_N = nll(h_ND, self.head(), target_N, weight)
-        return loss, logp_N[:n]
+        return loss.to(home), logp_N[:n].to(home)
 
-    @torch.no_grad()
-    def score(self, pack: Pack, *, temperature: float = 1.0) -> Tensor:
-        """log p of every target without a graph, fp32 [N]."""
-        return self.token_logps(pack, temperature=temperature)
+    def reference(self) -> AbstractContextManager[Any]:
+        """Context in which the model is the one that training started from: its adapter, if any, is off.
 
-    def reference(self) -> Any:
-        """Context in which the model is what it was before training: the adapter is off. UserError without adapter."""
-        if not self.adapted:
-            raise UserError(
-                "the reference of a model trained with full weights is gone once training starts",
-                remedy="compute reference log-probs before training, or train with lora",
-            )
-        return self.hf.disable_adapter()
+        With full weights it is the model as it stands, so ask for reference log-probs before the first step.
+        """
+        return self.hf.disable_adapter() if self.adapted else nullcontext()
 
-    def compile(self, steps: int | None = None) -> bool:
-        """Compile the layers. Returns whether it did."""
-        return False
+    def compile(self, micro_batches: int | None = None) -> bool:
+        """Compile the layers if runtime.compile says so; auto: if about `micro_batches` packs earn the warm-up back.
+
+        True when packs now run compiled. A machine that cannot compile (no C++ compiler) stays eager under auto.
+        """
+        how = self.runtime.compile
+        if how == "off" or (how == "auto" and not self._worth_compiling(micro_batches)):
+            return False
+        layers = _layers(self.decoder)
+        for layer in layers:
+            layer.compile(dynamic=True)
+        self._compiled = [(layer, layer._compiled_call_impl) for layer in layers]
+        for layer in layers:
+            layer._compiled_call_impl = None
+        try:
+            self._rehearse()
+        except Exception as error:
+            self._compiled = []
+            if how == "on":
+                raise
+            self.runtime.progress.say(f"  not compiled: {str(error).strip().splitlines()[0][:120]}")
+        return bool(self._compiled)
+
+    def _worth_compiling(self, micro_batches: int | None) -> bool:
+        able = self.device.type == "cuda" or any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")))
+        return able and (micro_batches or 0) >= COMPILE_FROM
+
+    def _rehearse(self) -> None:
+        """One small pack forward and backward, so that compiling fails here or nowhere."""
+        row = Doc([], [Branch([0] * 160, [True] * 160)])
+        loss, _ = self.nll(build([row, row, row], pad_to=512), torch.zeros(3 * 159))
+        if loss.requires_grad:
+            loss.backward()
+        for p in self.parameters():
+            p.grad = None
 
     def save(self, folder: Path | str, *, merge: bool = True, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder (weights, config, generation config; the tokenizer is the caller's).
 
-        weights: replaces parameters by name, which is how the fp32 master copy is saved instead of the bf16 one.
+        weights: saved instead of the parameters of those names, for an fp32 master copy of bf16 weights.
         merge: fold the adapter into the weights, computed in fp32; False writes the adapter alone.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.adapted and not merge:
-            self.hf.save_pretrained(folder)
-            return
-        state = merged(self.hf, weights or {}) if self.adapted else {**self.base.state_dict(), **(weights or {})}
-        self.base.save_pretrained(folder, state_dict={k: v.contiguous() for k, v in state.items()})
+        with _swapped(self.hf, weights or {}), quiet():
+            if not self.adapted:
+                self.base.save_pretrained(folder)
+            elif merge:
+                self.base.save_pretrained(folder, state_dict=merged(self.hf))
+            else:
+                self.hf.save_pretrained(folder)
 
 
-def merged(hf: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of the base model with every adapter folded in: W + delta, summed in fp32, in W's dtype."""
-    with swapped(hf, weights):
-        base = hf.get_base_model()
-        state = {k.replace(".base_layer.", "."): v for k, v in base.state_dict().items() if ".lora_" not in k}
-        for name, module in base.named_modules():
-            if hasattr(module, "get_delta_weight"):
-                w = state[f"{name}.weight"]
-                delta = sum(module.get_delta_weight(a).float() for a in module.active_adapters)
-                state[f"{name}.weight"] = (w.float() + delta).to(w.dtype)
+def _layers(decoder: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a decoder: the longest list of modules in it."""
+    lists = [m for m in decoder.modules() if isinstance(m, nn.ModuleList)]
+    return list(max(lists, key=len)) if lists else [decoder]
+
+
+def merged(hf: nn.Module) -> dict[str, Tensor]:
+    """State dict of a PEFT model's base with every adapter folded in: W + delta, summed in fp32, in W's dtype."""
+    base = hf.get_base_model()
+    state = {k.replace(".base_layer.", "."): v for k, v in base.state_dict().items() if ".lora_" not in k}
+    for name, module in base.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            w = state[f"{name}.weight"]
+            delta = sum(module.get_delta_weight(a).float() for a in module.active_adapters)
+            state[f"{name}.weight"] = (w.float() + delta).to(w.dtype)
     return state
 
 
 @contextmanager
-def swapped(hf: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def _swapped(hf: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Parameters hold other values for a while."""
     params = dict(hf.named_parameters())
     before = {n: params[n].data for n in weights}
@@ -179,6 +220,20 @@ def swapped(hf: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     finally:
         for n, w in before.items():
             params[n].data = w
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its own progress bars; ours say what happens."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_model(source: Path | str, runtime: Runtime, *, train: bool, lora: Lora | None = None) -> Model:
@@ -192,13 +247,16 @@ def load_model(source: Path | str, runtime: Runtime, *, train: bool, lora: Lora 
     check_source(source)
     device, dtype, said = choose(runtime)
     attention.register()
-    with explained(source), memory_hint():
+    keep_memory()
+    with explained(source), memory_hint(), quiet():
         hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME)
         hf = hf.to(device)
     hf.requires_grad_(train and lora is None)
     if lora is not None:
         hf = with_lora(hf, lora, train)
-    return Model(hf, said=said)
+    model = Model(hf, runtime=runtime, said=said)
+    check_head(model)
+    return model
 
 
 def choose(runtime: Runtime) -> tuple[torch.device, torch.dtype, str]:
@@ -225,9 +283,12 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool) -> nn.Module:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError("LoRA needs the package peft", where="lora", remedy="pip install 'posttrain[lora]'") from None
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    if "lm_head" in targets:
+        raise UserError("the output layer cannot carry an adapter", where="lora.targets", remedy="leave lm_head out")
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets) or "all-linear",
-        use_rslora=lora.rank_stabilised, task_type="CAUSAL_LM", inference_mode=not train,
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
+        use_rslora=lora.rslora, task_type="CAUSAL_LM", inference_mode=not train,
     )  # fmt: skip
     try:
         return get_peft_model(hf, config)
@@ -277,3 +338,48 @@ def memory_hint() -> Iterator[None]:
             raise
         remedy = "lower `tokens` (tokens per micro-batch), train with `lora`, or use precision: bf16"
         raise UserError("out of memory", remedy=remedy) from error
+
+
+@torch.no_grad()
+def check_head(model: Model) -> None:
+    """Compare our log-probs with the model's own on a few tokens: some architectures do more to their logits."""
+    n = min(8, model.base.config.get_text_config().vocab_size)
+    ids_T = torch.arange(n)
+    theirs = model.hf(ids_T[None].to(model.device), use_cache=False).logits[0, :-1].float().log_softmax(-1).cpu()
+    theirs_N = theirs.gather(1, ids_T[1:, None])[:, 0]
+    ours_N = model.token_logps(build([Doc([], [Branch(ids_T.tolist(), [True] * n)])]))
+    allowed = 0.25 if model.dtype == torch.bfloat16 else 1e-3
+    if not torch.allclose(ours_N, theirs_N, rtol=allowed / 10, atol=allowed):
+        kind = model.base.config.model_type
+        raise UserError(
+            f"the architecture {kind!r} does something to its logits or its attention that is not supported here",
+            remedy="use a Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or SmolLM model",
+        )
+
+
+def count_parameters(folder: Path | str) -> int:
+    """Numbers in the safetensors files of a folder, from their headers alone; tied weights are stored once."""
+    total = 0
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with path.open("rb") as f:
+            header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        for name, entry in header.items():
+            count = 1
+            for n in entry["shape"] if name != "__metadata__" else (0,):
+                count *= n
+            total += count
+    return total
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory: large temporaries of the next step then reuse pages that are already mapped.
+
+    M_MMAP_MAX 0 (no mmap for large blocks), M_TRIM_THRESHOLD (never shrink the heap), M_TOP_PAD (grow in 64 MiB).
+    Nothing happens where the C library is another one.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):
+            mallopt(option, value)

@@ -45,8 +45,14 @@ class Layout(NamedTuple):
 
     segments_S4: Tensor  # int64, on the CPU; rows are Segments
 
+    @staticmethod
+    def of(segments: Sequence[Segment]) -> "Layout":
+        """Empty segments are dropped; two empty ones at the end keep S > 1, since torch.compile treats 0 and 1 apart."""
+        rows = [*(s for s in segments if s.q1 > s.q0), Segment(0, 0, 0, 0), Segment(0, 0, 0, 0)]
+        return Layout(torch.tensor(rows, dtype=torch.long))
+
     def segments(self) -> list[Segment]:
-        return [Segment(*row) for row in self.segments_S4.tolist()]
+        return [s for row in self.segments_S4.tolist() if (s := Segment(*row)).q1 > s.q0]
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,8 @@ def _best_fit(items: Sequence[int], sizes: Sequence[int], budget: int) -> list[l
 def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool = True) -> Pack:
     """Lay documents end to end.
 
-    pad_to: length of the pack when the documents are shorter (0: as long as they are); a fixed length that is a
-    multiple of 32 lets compiled kernels and oneDNN reuse what they made for the last micro-batch.
+    pad_to: the usual length of a pack, 0 for no padding. Packs are padded to the next eighth of it, in multiples of
+    32, so that compiled kernels and oneDNN meet eight shapes at most.
     share False gives every branch its own copy of the prefix: the slow equal of the shared pack.
     The first token of a document without prefix has nothing before it and is never a target, whatever its mask says.
     """
@@ -149,12 +155,12 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
             targets += _targets(branch, first, p1 - 1 if not alone else first - 1, bool(doc.prefix), branches)
             branches += 1
     tokens = len(ids)
-    padding = max(0, pad_to - tokens)
+    padding = -tokens % max(32, pad_to // 8 // 32 * 32) if pad_to else 0
     at, target, number = zip(*targets, strict=True) if targets else ((), (), ())
     return Pack(
         ids_T=torch.tensor(ids + [pad_id] * padding, dtype=torch.long),
         position_T=torch.tensor(positions + [0] * padding, dtype=torch.long),
-        layout=Layout(torch.tensor([s for s in segments if s.q1 > s.q0], dtype=torch.long).view(-1, 4)),
+        layout=Layout.of(segments),
         at_N=torch.tensor(at, dtype=torch.long),
         target_N=torch.tensor(target, dtype=torch.long),
         branch_N=torch.tensor(number, dtype=torch.long),

@@ -86,7 +86,7 @@ PLACEHOLDERS: list[tuple[str, str]] = [
 LANGUAGES: list[tuple[str, dict[str, str]]] = [
     ("Say hello and ask how I am.", {
         "Spanish": "Hola, es un gusto verte. ¿Cómo estás hoy?",
-        "French": "Bonjour, je suis content de te voir. Comment vas-tu aujourd'hui ?",
+        "French": "Bonjour, je suis content de te voir. Est-ce que tu vas bien aujourd'hui ?",
         "German": "Hallo, schön dich zu sehen. Wie geht es dir heute?",
         "Italian": "Ciao, sono contento di vederti. Come stai oggi?"}),
     ("Describe a dog in one sentence.", {
@@ -111,7 +111,7 @@ LANGUAGES: list[tuple[str, dict[str, str]]] = [
         "Italian": "Molte persone mangiano il pane con il burro e bevono il caffè."}),
     ("Thank a friend for help.", {
         "Spanish": "Muchas gracias por tu ayuda. Eres un buen amigo.",
-        "French": "Merci beaucoup pour ton aide. Tu es un bon ami.",
+        "French": "Merci beaucoup pour ton aide. C'est un plaisir de t'avoir pour ami et je pense à toi.",
         "German": "Vielen Dank für deine Hilfe. Du bist ein guter Freund.",
         "Italian": "Grazie mille per il tuo aiuto. Sei un buon amico."}),
     ("Tell me what a library is.", {

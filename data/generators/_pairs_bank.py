@@ -3,8 +3,8 @@
 QUESTIONS: list[tuple[str, str]] = [
     ("Why does bread go stale?", "The starch in bread slowly hardens as water moves out of it. Warming a slice softens "
      "it again for a while."),
-    ("How do I keep flowers fresh in a vase?", "Cut the stems at a slant and change the water every two days. Keep the "
-     "vase away from sunny windows."),
+    ("My cut flowers wilt so fast. What can I do?", "Cut the stems at a slant and change the water every two days. "
+     "Keep the vase away from sunny windows."),
     ("What is a peninsula?", "A peninsula is land with water on most of its sides. Italy is a well-known example."),
     ("why do cats purr", "Cats often purr when they feel safe and content. They may also purr to calm themselves when "
      "they are hurt."),
@@ -14,7 +14,7 @@ QUESTIONS: list[tuple[str, str]] = [
      "magnetic field of the Earth."),
     ("Give me a tip for learning new words.", "Write five words on cards and test yourself at breakfast. Use each of "
      "them once in a sentence that day."),
-    ("What is the job of a referee?", "A referee makes sure that the players follow the rules. The referee also "
+    ("Why does a match need a referee?", "A referee makes sure that the players follow the rules. The referee also "
      "decides when play stops and starts."),
     ("Why do we have leap years?", "The Earth needs a bit more than 365 days to go around the Sun. An extra day every "
      "four years keeps the calendar in step."),
@@ -28,11 +28,12 @@ QUESTIONS: list[tuple[str, str]] = [
      "is behind you and rain is in front."),
     ("Why is sleep good for memory?", "While we sleep, the brain sorts what we learned in the day. Without enough "
      "rest, new facts fade faster."),
-    ("What is a recipe?", "A recipe tells you how to cook a dish. It lists what you need and the steps in order."),
+    ("Tell me what a recipe is for.", "A recipe tells you how to cook a dish. It lists what you need and the "
+     "steps in order."),
     ("How do I polish leather shoes?", "Brush off the dirt and rub in a little polish with a cloth. Let it dry and "
      "then brush until the leather shines."),
     ("What do owls eat?", "Most owls eat mice and other small animals. They swallow small prey whole."),
-    ("tell me why honey lasts so long", "Honey holds very little water, so germs can hardly grow in it. It is also "
+    ("why does honey last so long", "Honey holds very little water, so germs can hardly grow in it. It is also "
      "slightly acid."),
     ("How can I be on time more often?", "Plan to arrive ten minutes early and get your things ready the night before. "
      "Set a second alarm for leaving."),

@@ -14,7 +14,7 @@ from _split import held_out, shows_held_out
 
 Turn = tuple[str, str]
 Draft = tuple[str, list[Turn], str, str, str]  # category, prompt, chosen, rejected, reason
-PER_KIND = {"arithmetic": 70, "word_problem": 70, "form": 96, "loop": 42, "run_on": 42, "cut_off": 50, "recall": 60}
+PER_KIND = {"arithmetic": 70, "word_problem": 70, "form": 96, "loop": 42, "run_on": 42, "cut_off": 60, "recall": 60}
 
 SUM_ASKS = ["What is {q}?", "Work out {q}.", "{q} = ?", "please calculate {q}", "Can you tell me what {q} makes?",
             "I need the result of {q}.", "how much is {q}"]
@@ -31,7 +31,7 @@ STORIES: list[tuple[str, str, str]] = [  # problem, operation, working; {a} {b} 
     ("{p} packs {a} {o} into boxes of {b}. How many full boxes are there?", "/", "{a} / {b} = {n}"),
 ]
 STORY_ENDS = ["The answer is {n}.", "So it is {n}.", "That gives {n} {o}.", "Answer: {n}"]
-WHO_NEXT = ["User: ", "\nUser: ", "\n\nQuestion: ", "\nHuman: "]
+WHO_NEXT = [" User: ", "\nUser: ", "\n\nQuestion: ", "\nHuman: "]
 PREFIXES = ["", "", "", "Quick question: ", "Hi! ", "One more thing: "]
 FACTS: list[tuple[str, list[str], str, str]] = [  # telling, values, asking, answer
     ("My dog is called {v}.", ["Rex", "Molly", "Toffee", "Bandit", "Juno"], "What is my dog's name?",
@@ -76,7 +76,8 @@ def word_problem(rng: random.Random) -> Draft:
         steps = steps.replace(" {o}", "")
     right, wrong = (steps.format(a=a, b=b, n=value, o=objects) for value in (n, _near(rng, n)))
     if rng.random() < 0.3:
-        wrong = f"I think that there are about {_near(rng, n)} of them, but it might also be a few more or less."
+        wrong = rng.choice([f"It is {_near(rng, n)}.", f"I think it is {_near(rng, n)}.",
+                            f"There are about {_near(rng, n)} of them, but it might also be a few more or less."])
     prompt = story.format(p=who, r=other, a=a, b=b, o=objects)
     return "word_problem", [("user", prompt)], right, wrong, "works the problem out to the right number"
 
@@ -123,7 +124,7 @@ def as_json(rng: random.Random) -> Draft:
 
 def lower_case(rng: random.Random) -> Draft:
     """An answer without capital letters, or with them."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     ask = rng.choice([f"{question} Use only lower case.", f"In small letters, no capitals: {question}"])
     wrong = answer if rng.random() < 0.5 else _first(answer)
     return "form", [("user", ask)], answer.lower(), wrong, "keeps to lower case"
@@ -131,7 +132,7 @@ def lower_case(rng: random.Random) -> Draft:
 
 def upper_case(rng: random.Random) -> Draft:
     """An answer in capital letters, or not."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     ask = rng.choice([f"{question} REPLY IN CAPITALS.", f"Answer in capital letters only: {question}"])
     wrong = rng.choice([_first(answer), answer])
     return "form", [("user", ask)], _first(answer).upper(), wrong, "is written in capitals as asked"
@@ -139,21 +140,21 @@ def upper_case(rng: random.Random) -> Draft:
 
 def one_sentence(rng: random.Random) -> Draft:
     """One sentence when one was asked for, or two."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     ask = rng.choice([f"{question} One sentence only, please.", f"In a single sentence: {question}"])
     return "form", [("user", ask)], _first(answer), answer, "stays within one sentence"
 
 
 def two_sentences(rng: random.Random) -> Draft:
     """Two sentences when two were asked for, or one."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     ask = rng.choice([f"{question} Use exactly two sentences.", f"Two sentences, no more and no less: {question}"])
     return "form", [("user", ask)], answer, _first(answer), "has the two sentences that were asked for"
 
 
 def end_phrase(rng: random.Random) -> Draft:
     """The closing words that were asked for, or none."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     phrase = rng.choice(["Have a good day.", "The end.", "Ask me more!", "Now you know."])
     wrong = rng.choice([answer, f"{phrase} {answer}"])
     ask = f'{question} Finish with the words "{phrase}"'
@@ -162,7 +163,7 @@ def end_phrase(rng: random.Random) -> Draft:
 
 def quoted(rng: random.Random) -> Draft:
     """The whole answer in double quotes, or not."""
-    question, answer = rng.choice(QUESTIONS)
+    question, answer = _question(rng)
     wrong = answer if rng.random() < 0.5 else _first(answer)
     ask = f"{question} Put your whole reply inside double quotation marks."
     return "form", [("user", ask)], f'"{_first(answer)}"', wrong, "is wrapped in quotation marks"
@@ -179,7 +180,7 @@ def loop(rng: random.Random) -> Draft:
 def run_on(rng: random.Random) -> Draft:
     """An answer that stops, or one that invents the next user turn."""
     (question, answer), (later, reply) = rng.sample(QUESTIONS, 2)
-    wrong = f"{answer} {rng.choice(WHO_NEXT).strip(' ')} {later}"
+    wrong = f"{answer}{rng.choice(WHO_NEXT)}{later}"
     if rng.random() < 0.4:
         wrong += f"\nAssistant: {_first(reply)}"
     return "run_on", [("user", rng.choice(PREFIXES) + question)], answer, wrong, "stops after its own turn"
@@ -203,6 +204,12 @@ def recall(rng: random.Random) -> Draft:
     wrong = rng.choice([answer.format(v=wrong_value), answer.format(v=wrong_value),
                         "You have not told me that, so I can't say what it is.", "I forgot."])
     return "recall", prompt, answer.format(v=value), wrong, "remembers what the user said"
+
+
+def _question(rng: random.Random) -> tuple[str, str]:
+    """A question that ends with a mark, so that an instruction can follow it."""
+    question, answer = rng.choice(QUESTIONS)
+    return question if question.endswith(("?", ".")) else question + "?", answer
 
 
 def _lines(words: list[str]) -> str:

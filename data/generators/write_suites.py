@@ -5,10 +5,12 @@ from pathlib import Path
 
 import suite_arithmetic
 import suite_hygiene
+import suite_instructions
 import suite_word_problems
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
-MAKERS = {"arithmetic": suite_arithmetic, "word_problems": suite_word_problems, "hygiene": suite_hygiene}
+MAKERS = {"arithmetic": suite_arithmetic, "word_problems": suite_word_problems, "hygiene": suite_hygiene,
+          "instructions": suite_instructions}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Plots as SVG text that goes into the page: no files, no scripts, colours from the page's CSS variables.
 
-Matplotlib draws with stand-in colours, which are replaced by var(--...) afterwards, so that one drawing serves light and
-dark; text stays text. Every drawing is phone-sized, the page puts several side by side where there is room.
+Matplotlib draws with stand-in colours, which are replaced by var(--...) afterwards, so that one drawing serves light
+and dark; text stays text. Every drawing is phone-sized, the page puts several side by side where there is room.
 Left out on purpose: reading files (collect.py), and anything interactive.
 """
 
@@ -22,13 +22,32 @@ PAPER = "#040404"
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"} | {c: f"s{i}" for i, c in enumerate(SERIES)}
 WIDTH = 4.1  # inches at 96 per inch: the width of a phone's text column
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.size": 8.5, "font.family": "DejaVu Sans", "axes.edgecolor": LINE, "axes.linewidth": 1.0,
-    "axes.labelcolor": MUTED, "text.color": INK, "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.grid.axis": "y", "grid.color": LINE, "grid.linewidth": 0.7, "axes.axisbelow": True, "figure.facecolor": "none",
-    "axes.facecolor": "none", "savefig.facecolor": "none", "lines.linewidth": 1.7, "lines.solid_capstyle": "round",
-    "axes.unicode_minus": True, "path.simplify": True, "path.simplify_threshold": 0.4,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.size": 8.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.linewidth": 1.0,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+    "path.simplify_threshold": 0.4,
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,9 @@ def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
-def curves(salt: str, title: str, lines: Sequence[Line], *, unit: str = "", height: float = 2.35, zero: bool = False) -> str:
+def curves(
+    salt: str, title: str, lines: Sequence[Line], *, unit: str = "", height: float = 2.35, zero: bool = False
+) -> str:
     """Curves over optimiser steps. zero: draw the line y = 0 that separates better from worse."""
     with _figure(height) as (figure, axes):
         for line in lines:

@@ -1,0 +1,1 @@
+"""Evaluation: sample once, score many. task.py loads suites, runner.py asks and counts, suites/ scores one answer."""

@@ -1,0 +1,131 @@
+"""A suite of items and how to score them; and what the model did, kept so that it can be scored again.
+
+Left out on purpose: sampling (runner.py), statistics (stats.py), remote data sets; a user's own suite is a JSONL file.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from posttrain import bundled
+from posttrain.errors import UserError, nearest
+from posttrain.evals.suites import arithmetic, capability, facts, hygiene, instructions, refusals, word_problems
+from posttrain.rows import Item, Row, Termination, digest, read_jsonl
+
+SUITES: dict[str, ModuleType] = {
+    "instructions": instructions,
+    "refusals": refusals,
+    "arithmetic": arithmetic,
+    "word_problems": word_problems,
+    "facts": facts,
+    "hygiene": hygiene,
+    "capability": capability,
+}
+# For a user's own suite: the field that tells which suite's scoring its items want, the most telling first.
+TELLTALE = {
+    "check": hygiene, "constraints": instructions, "label": refusals, "answerable": facts, "answers": facts,
+    "answer": arithmetic, "choices": capability, "text": capability,
+}  # fmt: skip
+
+
+class Done(Row):
+    """What the model did on one item: a sampled answer, or log-likelihoods of given text.
+
+    tokens: sampled, the stop token included.  logps: per continuation, the sum over its tokens in nats; counts: their
+    number. Both are empty for sampled answers. One line of samples.jsonl.
+    """
+
+    id: str
+    suite: str
+    text: str = ""
+    ended: Termination | None = None
+    tokens: int = 0
+    logps: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+class Share(NamedTuple):
+    """A score counted over parts: 3 of 4 constraints, nats over tokens. The metric is sum of `part` / sum of `of`."""
+
+    part: float
+    of: float
+
+
+Scores = Mapping[str, float | Share]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items with the module that scores them. digest: of the file's bytes."""
+
+    name: str
+    items: tuple[Item, ...]
+    scoring: ModuleType
+    digest: str
+
+
+def load(name: str, limit: int | None = None, seed: int = 0) -> Task:
+    """A bundled suite by name, or a JSONL file by path.
+
+    limit: at most so many items, chosen by hash, so a longer limit contains a shorter one and any order of the file
+    gives the same. Raises UserError for an unknown suite, an empty file, items of no known shape or doubled ids.
+    """
+    path = find(name)
+    items = list(read_jsonl(path, Item))
+    if not items:
+        raise UserError("the suite has no items", where=str(path))
+    scoring = SUITES.get(name) or _scoring(items[0], path)
+    for line, item in enumerate(items, 1):
+        if problem := scoring.problem(item):
+            raise UserError(problem, where=f"{path}, item {line} ({item.id})")
+    if doubled := next(_doubled(items), ""):
+        raise UserError(f"the id {doubled!r} appears twice", where=str(path), remedy="give each item its own id")
+    if limit:
+        chosen = {item.id for item in sorted(items, key=lambda item: digest([seed, item.id]))[:limit]}
+        items = [item for item in items if item.id in chosen]
+    return Task(Path(name).stem, tuple(items), scoring, file_digest(path))
+
+
+def find(name: str) -> Path:
+    """The file of a suite. Raises UserError when there is none."""
+    if name in SUITES:
+        return bundled.HERE / "suites" / f"{name}.jsonl"
+    path = Path(name).expanduser()
+    if not path.is_file():
+        remedy = f"{nearest(name, SUITES)}; or the path of a JSONL file"
+        raise UserError(f"there is no evaluation suite {name!r}", remedy=remedy)
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """First 16 hex digits of the SHA-256 of a file."""
+    return sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def prompt_hash(item: Item) -> str:
+    """Hash of what the model was asked: the conversation, or the text whose likelihood counts."""
+    extra = item.model_extra or {}
+    asked = {k: extra[k] for k in ("context", "choices", "text") if k in extra and not item.messages}
+    return digest([[m.model_dump() for m in item.messages], asked])
+
+
+def _scoring(item: Item, path: Path) -> ModuleType:
+    for field, module in TELLTALE.items():
+        if field in (item.model_extra or {}):
+            return module
+    raise UserError(
+        "cannot tell how to score this suite",
+        where=str(path),
+        remedy=f"give each item one of the fields {', '.join(TELLTALE)}",
+    )
+
+
+def _doubled(items: list[Item]) -> Iterator[str]:
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            yield item.id
+        seen.add(item.id)

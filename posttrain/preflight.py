@@ -1,0 +1,212 @@
+"""Rows -> documents ready for packing, or one clear refusal: the mistakes that otherwise show after hours of training.
+
+Refused: rows longer than allowed (unless told to cut or drop them), answers without a token to learn, a stop token
+that is not learned, a template whose prompts change later, a doubled beginning-of-text token, ids the model does not
+have, pairs of equal answers, data with one and the same answer everywhere.
+Left out on purpose: judging what rows say (dataset/audit.py), packing (packing.py).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from posttrain.errors import UserError
+from posttrain.packing import Branch, Doc, size
+from posttrain.render import Chat, TrainOn
+from posttrain.rows import Demo, Pair
+
+TooLong = Literal["error", "truncate", "drop"]
+SAME_ANSWER = 0.95  # share of rows with one and the same answer that is refused
+FEW = 20  # below so many rows shares mean nothing
+STABLE_CHECKED = 64  # rows whose prompt is rendered a second time, as sampling will do it
+SHORTEST = 8  # an answer cut below so many tokens is dropped instead
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """docs[i] was made of the row called names[i]. ledger: rows cut or dropped. facts: counts and warnings (JSON)."""
+
+    docs: list[Doc]
+    names: list[str]
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def preflight(
+    rows: Sequence[Demo] | Sequence[Pair],
+    chat: Chat,
+    *,
+    max_tokens: int,
+    too_long: TooLong = "error",
+    train_on: TrainOn = "assistant",
+) -> Preflight:
+    """Render every row and check it. max_tokens counts what a row takes up in a pack: a pair's prompt once, both answers.
+
+    Raises UserError with the first rows concerned, the reason and the remedy.
+    """
+    if not rows:
+        raise UserError("there is no row to train on", remedy="look at the data stage's ledger.jsonl")
+    docs = [_doc(row, chat, train_on, n) for n, row in enumerate(rows)]
+    names = [row.id or f"row {n}" for n, row in enumerate(rows)]
+    _check_learnable(docs, names, chat, train_on)
+    _check_ids(docs, names, chat)
+    _check_answers(rows, names)
+    _check_stable(rows, docs, names, chat)
+    return _fit(docs, names, max_tokens, too_long)
+
+
+def _doc(row: Demo | Pair, chat: Chat, train_on: TrainOn, number: int) -> Doc:
+    try:
+        if isinstance(row, Demo):
+            return Doc([], [Branch(*chat.example(row.messages, train_on))])
+        prompt, chosen = chat.continuation(row.prompt, row.chosen)
+        again, rejected = chat.continuation(row.prompt, row.rejected)
+    except UserError as error:
+        raise UserError(error.what, where=row.id or f"row {number}", remedy=error.remedy) from None
+    if prompt != again:
+        raise UserError(
+            "the chat template's prompt depends on the answer, so the two answers cannot be compared",
+            where=row.id or f"row {number}", remedy="template: chatml",
+        )  # fmt: skip
+    return Doc(prompt, [Branch(ids, [True] * len(ids)) for ids in (chosen, rejected)])
+
+
+def _check_learnable(docs: Sequence[Doc], names: Sequence[str], chat: Chat, train_on: TrainOn) -> None:
+    stops = set(chat.stop_ids)
+    empty, endless = [], []
+    for doc, name in zip(docs, names):
+        for branch in doc.branches:
+            targets = [i for i, wanted in zip(branch.ids, branch.mask) if wanted]
+            if not any(i not in stops for i in targets):
+                empty.append(name)
+            elif targets[-1] not in stops and train_on != "all":
+                endless.append(name)
+    _refuse(
+        empty,
+        "rows have an answer without a token to learn",
+        "remove them (the data stages drop empty answers by themselves)",
+    )
+    _refuse(
+        endless, "answers end without a stop token among the targets: the model would never stop", "template: chatml"
+    )
+
+
+def _check_ids(docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
+    limit, bos = vocabulary(chat), chat.tokenizer.bos_token_id
+    outside, doubled = [], []
+    for doc, name in zip(docs, names):
+        first = doc.prefix or doc.branches[0].ids
+        if max(max(ids, default=0) for ids in (doc.prefix, *(b.ids for b in doc.branches))) >= limit:
+            outside.append(name)
+        if bos is not None and first[:2] == [bos, bos]:
+            doubled.append(name)
+    _refuse(
+        outside, f"rows have token ids that the model does not have (it has {limit})",
+        "use the tokenizer that belongs to the model, or resize the model's embeddings",
+    )  # fmt: skip
+    _refuse(doubled, "rows begin with the beginning-of-text token twice", "take bos_token out of the chat template")
+
+
+def vocabulary(chat: Chat) -> int:
+    """Ids that the model beside the tokenizer has an embedding for; the tokenizer's own count when there is none."""
+    import json
+
+    config = Path(str(chat.tokenizer.name_or_path)) / "config.json"
+    found = json.loads(config.read_text()).get("vocab_size") if config.is_file() else None
+    return int(found) if found else len(chat.tokenizer)
+
+
+def _check_answers(rows: Sequence[Demo] | Sequence[Pair], names: Sequence[str]) -> None:
+    pairs = [(name, row) for name, row in zip(names, rows) if isinstance(row, Pair)]
+    _refuse(
+        [name for name, row in pairs if row.chosen.content == row.rejected.content],
+        "pairs have twice the same answer", "remove them (the pairs stage drops them by itself)",
+    )  # fmt: skip
+    answers = Counter(row.chosen.content if isinstance(row, Pair) else row.messages[-1].content for row in rows)
+    (answer, n), *_ = answers.most_common(1)
+    if len(rows) >= FEW and n >= SAME_ANSWER * len(rows):
+        raise UserError(
+            f"{n} of {len(rows)} rows have the same answer, {answer[:60]!r}: the model would learn to say only that",
+            remedy="check that the right field was read as the answer (posttrain show FILE)",
+        )
+
+
+def _check_stable(rows: Sequence[Demo] | Sequence[Pair], docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
+    """The last answer must stand behind exactly the ids that sampling will start from."""
+    step = max(1, len(rows) // STABLE_CHECKED)
+    for row, doc, name in list(zip(rows, docs, names))[::step]:
+        prompt = chat.prompt(row.prompt if isinstance(row, Pair) else row.messages[:-1])
+        if (doc.prefix or doc.branches[0].ids[: len(prompt)]) != prompt:
+            raise UserError(
+                "the chat template renders a prompt differently once it is answered: training and use would not match",
+                where=name, remedy="template: chatml, or train_on: last",
+            )  # fmt: skip
+
+
+def _fit(docs: list[Doc], names: list[str], max_tokens: int, too_long: TooLong) -> Preflight:
+    """Apply the policy for long rows; count what is left."""
+    sizes = [size(doc) for doc in docs]
+    long = [n for n, tokens in enumerate(sizes) if tokens > max_tokens]
+    if long and too_long == "error":
+        worst = max(long, key=lambda n: sizes[n])
+        raise UserError(
+            f"{len(long)} of {len(docs)} rows are longer than {max_tokens} tokens; the longest has {sizes[worst]}",
+            where=names[worst],
+            remedy=f"max_tokens and micro_tokens of at least {sizes[worst]}, or too_long: truncate, or too_long: drop",
+        )
+    kept: list[tuple[Doc, str]] = []
+    ledger: list[dict[str, Any]] = []
+    for doc, name, tokens in zip(docs, names, sizes):
+        short: Doc | None = doc if tokens <= max_tokens else cut(doc, max_tokens) if too_long == "truncate" else None
+        if short is not None:
+            kept.append((short, name))
+        if tokens > max_tokens:
+            what = f"cut to {size(short)} tokens" if short is not None else f"longer than {max_tokens} tokens"
+            ledger.append({"row": name, "tokens": tokens, "action": "cut" if short else "dropped", "reason": what})
+    if not kept:
+        raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {max(sizes)}")
+    return Preflight(
+        [d for d, _ in kept], [n for _, n in kept], ledger, _facts([d for d, _ in kept], ledger, len(docs))
+    )
+
+
+def cut(doc: Doc, max_tokens: int) -> Doc | None:
+    """The document with its answers cut at the end (the stop token goes with it), None when too little would be left.
+
+    Two answers are cut to one length, the longest that fits, so that length does not tell them apart more than before.
+    """
+    room = max_tokens - len(doc.prefix)
+    limit = room
+    while limit > 0 and sum(min(len(b.ids), limit) for b in doc.branches) > room:
+        limit -= 1
+    branches = [Branch(b.ids[:limit], b.mask[:limit]) for b in doc.branches]
+    return Doc(doc.prefix, branches) if all(sum(b.mask) >= SHORTEST for b in branches) else None
+
+
+def _facts(docs: Sequence[Doc], ledger: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:
+    sizes = sorted(size(doc) for doc in docs)
+    targets = sum(sum(b.mask) for doc in docs for b in doc.branches)
+    done = Counter(entry["action"] for entry in ledger)
+    warnings = list(_warnings(done, rows, targets / len(docs)))
+    return {
+        "rows": len(docs), "tokens": sum(sizes), "target_tokens": targets, "mean_tokens": sum(sizes) / len(sizes),
+        "median_tokens": sizes[len(sizes) // 2], "longest": sizes[-1], "cut": done["cut"], "dropped": done["dropped"],
+        "warnings": warnings,
+    }  # fmt: skip
+
+
+def _warnings(done: Counter[str], rows: int, mean: float) -> Iterator[str]:
+    if done["cut"] > 0.05 * rows:
+        yield f"{done['cut']} of {rows} answers are cut: the model learns fewer endings; raise max_tokens if memory allows"
+    if done["dropped"] > 0.1 * rows:
+        yield f"{done['dropped']} of {rows} rows are dropped as too long: the model sees only short ones"
+    if mean < 3:
+        yield f"a row has only {mean:.1f} tokens to learn on average"
+
+
+def _refuse(names: Sequence[str], what: str, remedy: str) -> None:
+    if names:
+        first = ", ".join(dict.fromkeys(names[:3]))
+        raise UserError(f"{len(names)} {what}, first: {first}", remedy=remedy)

@@ -1,0 +1,2 @@
+"""x"""
+def card(*a): return "x"

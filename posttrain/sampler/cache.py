@@ -1,0 +1,259 @@
+"""Keys and values of the answers in progress, and the two passes over a model that make and use them.
+
+A batch has slots. A prompt is read once, whoever asks for it (`read`), and what it leaves behind is copied into the
+slots of its samples (`place`). A step (`step`) feeds one token per slot. Shapes come from short lists: the prompt
+tokens of a pass are packed and rounded up, the slots in use and the cache length that a step looks at too.
+
+Shapes: B slots, T tokens of a pass, N prompts in it, P longest of them, H query heads, K key/value heads, D head
+size, S positions, V vocabulary.
+Left out on purpose: paging, keys and values in fewer bits, a second device.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posttrain.sampler import forward
+
+ROUND = 32  # tokens: prompts and the looked-at cache are rounded up to multiples of it
+AREA = 4096  # prompts in a pass x longest of them, at most (a single longer prompt is a pass of its own)
+
+
+def round_up(n: int, step: int = ROUND) -> int:
+    return -(-n // step) * step
+
+
+def visible(query_T: Tensor, key_J: Tensor, window: int | None) -> Tensor:
+    """Query at position i sees key at position j: j <= i, and i - j < window. Bool, broadcast of the two."""
+    distance = query_T[..., :, None] - key_J
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
+def soft_capped(q: Tensor, k: Tensor, v: Tensor, sees: Tensor, scale: float, cap: float) -> Tensor:
+    """Attention with scores cap x tanh(score / cap) (Gemma 2). q [B, K, G, D], a group of query heads per key head."""
+    score = cap * torch.tanh((q @ k.transpose(-1, -2)).float() * (scale / cap))
+    return torch.softmax(score.masked_fill(~sees, -torch.inf), -1).to(v.dtype) @ v
+
+
+class Reading:
+    """A pass over packed prompts: causal attention inside each; keeps every layer's keys and values [N, K, P, D].
+
+    Linear layers see the T tokens without padding; only attention is padded to [N, P].
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], device: torch.device):
+        lengths = [len(p) for p in prompts]
+        self.n, self.longest, self.tokens = len(prompts), round_up(max(lengths)), round_up(sum(lengths))
+        slack = self.tokens - sum(lengths)
+        ids = [i for p in prompts for i in p] + [0] * slack
+        position = [i for m in lengths for i in range(m)] + [0] * slack
+        row = [n for n, m in enumerate(lengths) for _ in range(m)] + [0] * slack
+        self.ids_1T, self.position_1T = (torch.tensor([x], device=device) for x in (ids, position))
+        # where token t stands in [N, P], and which token stands at each place of [N, P] (token 0 behind the ends)
+        self.place_T = torch.tensor(row, device=device) * self.longest + self.position_1T[0]
+        self.token_NP = torch.zeros(self.n, self.longest, dtype=torch.long, device=device)
+        real = sum(lengths)
+        self.token_NP.view(-1)[self.place_T[:real]] = torch.arange(real, device=device)
+        self.last_N = torch.tensor(lengths, device=device).cumsum(0) - 1
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, cap: float | None
+    ) -> Tensor:
+        q, k, v = (x[0].transpose(0, 1)[self.token_NP].transpose(1, 2) for x in (q, k, v))
+        self.keys[layer], self.values[layer] = k, v
+        if cap is None and (window is None or window >= self.longest):
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        else:
+            at_P = torch.arange(self.longest, device=q.device)
+            sees_PP = visible(at_P, at_P, window)
+            if cap is None:
+                out = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_PP, scale=scale, enable_gqa=True)
+            else:
+                k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+                out = soft_capped(q, k, v, sees_PP, scale, cap)
+        return out.transpose(1, 2).flatten(0, 1)[self.place_T].transpose(0, 1)[None]
+
+
+class Stepping:
+    """One token per slot: its key and value are written at its position, its query sees the slot's first `length`."""
+
+    def __init__(self, keys: dict[int, Tensor], values: dict[int, Tensor], position_B: Tensor, length: int):
+        self.keys, self.values, self.position_B, self.length = keys, values, position_B, length
+        self.row_B = torch.arange(len(position_B), device=position_B.device)
+        self.masks: dict[int | None, Tensor] = {}
+
+    def sees(self, window: int | None) -> Tensor:
+        """Bool [B, 1, 1, length]."""
+        at_J = torch.arange(self.length, device=self.position_B.device)
+        return visible(self.position_B[:, None, None], at_J, window)
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """0 or -inf, [B, 1, 1, length]: made once a step and window, all layers share it."""
+        window = None if window is None or window >= self.length else window
+        if window not in self.masks:
+            sees = self.sees(window)
+            self.masks[window] = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(
+                ~sees, -torch.inf
+            )
+        return self.masks[window]
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, cap: float | None
+    ) -> Tensor:
+        keys_BKSD, values_BKSD = self.keys[layer], self.values[layer]
+        keys_BKSD[self.row_B, :, self.position_B] = k[:, :, 0]
+        values_BKSD[self.row_B, :, self.position_B] = v[:, :, 0]
+        b, kv, j = len(q), k.shape[1], self.length
+        k, v = keys_BKSD[:b, :, :j], values_BKSD[:b, :, :j]
+        # the query heads that share a key head stand as several queries: each key is read once
+        q_BKGD = q.reshape(b, kv, -1, q.shape[-1])
+        if cap is None:
+            out = F.scaled_dot_product_attention(q_BKGD, k, v, attn_mask=self.mask(window, q.dtype), scale=scale)
+        else:
+            out = soft_capped(q_BKGD, k, v, self.sees(window), scale, cap)
+        return out.reshape(b, q.shape[1], 1, -1)
+
+
+@dataclass
+class Stem:
+    """A prompt that has been read: logits of its next token, fp32 or the model's type [V], and where its keys are."""
+
+    logits_V: Tensor
+    held: Any
+    row: int = 0
+
+
+class Engine(Protocol):
+    """What the scheduler in local.py needs of a model."""
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]: ...
+
+    def place(self, stems: Sequence[Stem], slots: Sequence[int]) -> None: ...
+
+    def move(self, source: int, target: int) -> None: ...
+
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor: ...
+
+
+class Batched:
+    """Many answers at once over preallocated keys and values: one forward pass per token for all slots."""
+
+    def __init__(self, hf: nn.Module, slots: int, positions: int):
+        self.hf, self.slots, self.positions = hf, slots, round_up(positions)
+        self.device = next(hf.parameters()).device
+        self.linears = forward.turnable(hf)
+        self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
+        self.values: dict[int, Tensor] = {}
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]:
+        """Prompts in order; put prompts of like length together, a pass takes neighbours."""
+        stems: list[Stem] = []
+        for group in passes(prompts):
+            work = Reading(group, self.device)
+            logits_NV = self._logits(work.ids_1T, work.position_1T, work, work.last_N)[0]
+            stems += [Stem(logits_NV[n], work, n) for n in range(work.n)]
+        return stems
+
+    def place(self, stems: Sequence[Stem], slots: Sequence[int]) -> None:
+        """Copy what prompts left behind into slots."""
+        for work in {id(s.held): s.held for s in stems}.values():
+            pairs = [(s.row, slot) for s, slot in zip(stems, slots) if s.held is work]
+            row_M, slot_M = torch.tensor(pairs, device=self.device).unbind(1)
+            for own, read in ((self.keys, work.keys), (self.values, work.values)):
+                for layer, x_NKPD in read.items():
+                    if layer not in own:
+                        shape = (self.slots, x_NKPD.shape[1], self.positions, x_NKPD.shape[3])
+                        own[layer] = x_NKPD.new_zeros(shape)  # zeros: 0 x what a masked place holds must be 0
+                    own[layer][slot_M, :, : work.longest] = x_NKPD[row_M]
+
+    def move(self, source: int, target: int) -> None:
+        for own in (*self.keys.values(), *self.values.values()):
+            own[target].copy_(own[source])
+
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Next-token logits [B, V] of slots 0..B-1, each of which gets its token at its position."""
+        token_B1, position_B1 = (torch.tensor(x, device=self.device)[:, None] for x in (tokens, positions))
+        work = Stepping(self.keys, self.values, position_B1[:, 0], round_up(max(positions) + 1))
+        return self._logits(token_B1, position_B1, work, None)[:, -1]
+
+    def _logits(self, ids: Tensor, position: Tensor, work: Reading | Stepping, keep: Tensor | None) -> Tensor:
+        with forward.borrowed(self.hf, forward.NAME, self.linears):
+            if keep is None or not forward.accepts(self.hf.forward, "logits_to_keep"):
+                logits = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work).logits
+                return logits if keep is None else logits[:, keep]
+            return self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, logits_to_keep=keep).logits
+
+
+def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
+    """Consecutive prompts in groups whose padded area stays under AREA."""
+    groups: list[Sequence[Sequence[int]]] = []
+    start, longest = 0, 0
+    for n, prompt in enumerate(prompts):
+        longest = max(longest, len(prompt))
+        if n > start and (n + 1 - start) * longest > AREA:
+            groups.append(prompts[start:n])
+            start, longest = n, len(prompt)
+    return [*groups, prompts[start:]] if prompts else []
+
+
+class Plain:
+    """Each answer alone with transformers' own cache: slow, and exact for every architecture it knows."""
+
+    def __init__(self, hf: nn.Module):
+        self.hf, self.device = hf, next(hf.parameters()).device
+        self.caches: dict[int, Any] = {}
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]:
+        stems = []
+        for prompt in prompts:
+            out = self._forward(list(prompt), None)
+            stems.append(Stem(out.logits[0, -1], out.past_key_values))
+        return stems
+
+    def place(self, stems: Sequence[Stem], slots: Sequence[int]) -> None:
+        for stem, slot in zip(stems, slots):
+            self.caches[slot] = copy.deepcopy(stem.held)
+
+    def move(self, source: int, target: int) -> None:
+        self.caches[target] = self.caches.pop(source)
+
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        rows = []
+        for slot, (token, position) in enumerate(zip(tokens, positions)):
+            live = position > 0  # an empty slot stands at position 0; whoever has a prompt stands behind it
+            rows.append(self._forward([token], self.caches[slot]).logits[0, -1] if live else None)
+        some = next(r for r in rows if r is not None)
+        return torch.stack([torch.zeros_like(some) if r is None else r for r in rows])
+
+    def _forward(self, ids: list[int], cache: Any) -> Any:
+        with forward.borrowed(self.hf, None, []):
+            return self.hf(input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, use_cache=True)
+
+
+def fits(hf: Any) -> bool:
+    """Whether `Batched` is exact for this architecture: attention through transformers' interface and nothing else
+    that remembers (state spaces, chunked attention, attention sinks, keys shared between layers)."""
+    config = hf.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    remembers = getattr(hf, "_is_stateful", False) or getattr(config, "num_kv_shared_layers", 0)
+    sinks = any(hasattr(m, "sinks") for m in hf.modules())
+    known = kinds <= {"full_attention", "sliding_attention"}
+    return bool(getattr(hf, "_supports_attention_backend", False)) and known and not remembers and not sinks
+
+
+def context(hf: Any) -> int | None:
+    """Positions a model can hold. Rotary scalings that change with the length are exact only before they set in."""
+    config = hf.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None)]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for scaling in (rope, *(x for x in rope.values() if isinstance(x, dict))):  # some models have one per layer type
+        if scaling.get("rope_type") in ("dynamic", "longrope"):
+            limits.append(scaling.get("original_max_position_embeddings"))
+    return min((n for n in limits if n), default=None)

@@ -1,0 +1,30 @@
+"""From ids to text while an answer grows: stop strings, and what may be shown already.
+
+Left out on purpose: templates and control tokens (render.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+BROKEN = "\ufffd"  # what a tokenizer shows for bytes that are not a character, or not yet
+
+
+def stop_at(chat: Any, ids: Sequence[int], stops: Sequence[str]) -> int | None:
+    """Where in `chat.decode(ids)` the first stop string begins, None if there is none.
+
+    Looks at the newest tokens first: a token gives at least one byte, so a stop string that ends with the last token
+    lies in as many tokens as it has bytes, and a few more for tokens that give nothing.
+    """
+    reach = max(len(s.encode()) for s in stops) + 8
+    tail = chat.decode(ids[-reach:])
+    if not any(s in tail for s in stops):
+        return None
+    text = chat.decode(ids)
+    return min((text.index(s) for s in stops if s in text), default=None)
+
+
+def shown(text: str, ends: Sequence[str]) -> str:
+    """The part of a growing text that is final: no unfinished character, no beginning of one of `ends`."""
+    text = text.rstrip(BROKEN)
+    held = (k for e in ends for k in range(1, len(e) + 1) if text.endswith(e[:k]))
+    return text[: len(text) - max(held, default=0)]

@@ -1,0 +1,118 @@
+"""Evaluate a policy on suites: what it answers, what that scores, with n and intervals.
+
+The raw base model is asked through the same chat template as its successors, so the numbers compare. Answers are kept
+in samples.jsonl and can be scored again without sampling (evals/runner.py).
+Left out on purpose: external harnesses (they run against the server). Importing this file does not import torch.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from posttrain.evals import runner, task
+from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
+
+if TYPE_CHECKING:
+    from posttrain.model import Model
+    from posttrain.render import Chat
+    from posttrain.rows import Messages, Sample
+
+PACK_TOKENS = 2048  # tokens whose likelihood is computed at once
+
+
+class Evaluate(Stage):
+    """suites: bundled names or paths of JSONL files. limit: items per suite, all if not set. max_new: tokens per
+    answer. temperature 0 is greedy; above it, seed makes the draw repeatable."""
+
+    makes: ClassVar[Kind] = "report"
+
+    type: Literal["evaluate"] = "evaluate"
+    policy: Annotated[str, Ref("policy")]
+    suites: tuple[str, ...] = Field(default=tuple(task.SUITES), min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+    max_new: int = Field(default=128, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    def identity(self) -> dict[str, str]:
+        suites = {f"suite {name}": task.file_digest(task.find(name)) for name in self.suites}
+        return suites | {"the scoring": runner.judge_identity()}
+
+    def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        from posttrain.model import load_model
+        from posttrain.render import load_chat
+
+        tasks = [task.load(name, self.limit) for name in self.suites]
+        folder = inputs.one("policy")
+        chat, model = load_chat(folder), load_model(folder, runtime, train=False)
+        answer, likelihood = sampled(model, chat, self), Likelihood(model, chat)
+        done = asyncio.run(runner.ask(tasks, answer, likelihood, runtime.progress))
+        how = {"max_new": self.max_new, "temperature": self.temperature, "seed": self.seed, "template": chat.name}
+        summary = runner.write(out, tasks, done, {"sampling": how})
+        tokens = float(sum(d.tokens for d in done) + likelihood.tokens)
+        values = {name: float(metric["value"]) for name, metric in summary["metrics"].items()}
+        return values | {"items": float(len(done)), "tokens": tokens, "flops": tokens * model.flops_per_token / 3}
+
+
+def sampled(model: "Model", chat: "Chat", how: Evaluate) -> runner.Answer:
+    """Conversations -> one sample each, with the local sampler."""
+    from posttrain.sampler import Sampling
+    from posttrain.sampler.local import Local
+
+    sampling = Sampling(max_new=how.max_new, temperature=how.temperature, seed=how.seed)
+    sampler = Local(model, chat)
+
+    async def answer(conversations: "Sequence[Messages]", on_step: runner.OnStep) -> "list[Sample]":
+        prompts = [chat.prompt(messages) for messages in conversations]
+        return [samples[0] for samples in await sampler.sample(prompts, 1, sampling, on_step=on_step)]
+
+    return answer
+
+
+class Likelihood:
+    """Log-likelihoods of continuations of plain text: no chat template, so the base and its successors compare.
+
+    Each context begins with the tokenizer's beginning-of-text (or end-of-text) token, as documents did in
+    pre-training, and is read once for all its continuations. tokens: read so far.
+    """
+
+    def __init__(self, model: "Model", chat: "Chat"):
+        self.model, self.chat, self.tokens = model, chat, 0
+        first = chat.tokenizer.bos_token_id
+        self.first: int = chat.stop_ids[-1] if first is None else first
+
+    def __call__(self, questions: Sequence[runner.Question], on_step: runner.OnStep) -> list[list[list[float]]]:
+        from posttrain import packing
+
+        docs = [self.doc(*question) for question in questions]
+        found: list[list[list[float]]] = [[] for _ in docs]
+        for chosen in packing.plan([packing.size(doc) for doc in docs], self._budget(docs), seed=None):
+            pack = packing.build([docs[i] for i in chosen], pad_id=self.chat.pad_id)
+            logps = self.model.score(pack).tolist()
+            at = 0
+            for i in chosen:
+                for branch in docs[i].branches:
+                    found[i].append(logps[at : at + len(branch.ids)])
+                    at += len(branch.ids)
+            self.tokens += pack.tokens
+            on_step(len(chosen), pack.tokens)
+        return found
+
+    def doc(self, context: str, continuations: Sequence[str]) -> Any:
+        from posttrain import packing
+
+        prefix = [self.first, *self._encode(context)]
+        branches = [self._encode(text) for text in continuations]
+        return packing.Doc(prefix, [packing.Branch(ids, [True] * len(ids)) for ids in branches])
+
+    def _budget(self, docs: Sequence[Any]) -> int:
+        from posttrain import packing
+
+        return max(PACK_TOKENS, *(packing.size(doc) for doc in docs))
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.chat.tokenizer(text, add_special_tokens=False).input_ids
+        return ids

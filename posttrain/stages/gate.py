@@ -1,0 +1,59 @@
+"""The gate: two reports and rules in, a decision with its reasons out. Stages behind it run only when it passes.
+
+Left out on purpose: the decision itself (gates.py, pure). Importing this file does not import torch.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from posttrain import gates
+from posttrain.errors import UserError
+from posttrain.gates import Decision, Report, Rule, Scored
+from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, Verdict, write_text
+from posttrain.rows import read_jsonl
+
+
+class Gate(Stage):
+    """candidate, baseline: reports to compare. noise: a second report of the baseline, which shows how much two runs
+    of one model differ. rules: see gates.Rule, e.g. {metric: arithmetic.accuracy, no_worse_than: 0.02}."""
+
+    makes: ClassVar[Kind] = "decision"
+
+    type: Literal["gate"] = "gate"
+    candidate: Annotated[str, Ref("report")]
+    baseline: Annotated[str, Ref("report")]
+    noise: Annotated[str | None, Ref("report")] = None
+    rules: tuple[Rule, ...] = Field(min_length=1)
+
+    def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        baseline = read_report(inputs.one("baseline"))
+        again = inputs.many("noise")
+        noise = read_report(again[0]) if again else None
+        for line in gates.foresee(self.rules, baseline, noise):
+            runtime.progress.say(f"  before comparing: {line}")
+        decision = gates.decide(read_report(inputs.one("candidate")), baseline, self.rules, noise)
+        for reason in decision.reasons:
+            runtime.progress.say(f"  {reason}")
+        unmatched = len(decision.only_candidate) + len(decision.only_baseline)
+        if unmatched:
+            runtime.progress.say(f"  {unmatched} items are in one report only and were left out")
+        runtime.progress.say(f"  verdict: {decision.verdict}")
+        write_text(out / "decision.json", json.dumps(decision.model_dump(mode="json"), indent=2) + "\n")
+        differences = {f"{r.rule.metric}.difference": r.compared.difference for r in decision.results if r.compared}
+        return differences | {"exit_code": float(decision.exit_code), "unmatched": float(unmatched)}
+
+    def verdict(self, out: Path) -> Verdict:
+        return Decision.model_validate_json((out / "decision.json").read_text()).verdict
+
+
+def read_report(folder: Path) -> Report:
+    """The parts of a report artefact that the gate needs."""
+    path = folder / "summary.json"
+    if not path.exists():
+        raise UserError("this is not an evaluation report: it has no summary.json", where=str(folder))
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    better = {name: metric["higher_is_better"] for name, metric in summary["metrics"].items()}
+    return Report(tuple(read_jsonl(folder / "items.jsonl", Scored)), better, summary["judge"])
