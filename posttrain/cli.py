@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, help="From a base language model to a released assistant, one recipe at a time.",
 )  # fmt: skip
 
+USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which newer typer carries inside itself
+
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="stage.key=value, for example dpo.loss.beta=0.2")]
 
@@ -177,19 +179,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def guarded(work: Callable[[], Any]) -> int:
     """Run `work`; returns the exit code, the message printed."""
-    import click
-
     try:
-        return work() or 0
+        return work() or 0  # outside standalone mode an Exit comes back as its code
     except UserError as error:
         return _complain("\n".join(error.lines()), 2)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("stopped; run the same command again to go on from here", 130)
+    except USAGE as error:  # a wrong option or argument
         error.show()
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return _complain("stopped; run the same command again to go on from here", 130)
     except OSError as error:
         return _disk(error)
     except (MemoryError, RuntimeError) as error:

@@ -62,13 +62,15 @@ class Drop(Row):
     field: str = ""
     reason: str
     id: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[R]):
-    """rows; ledger: records left out; shapes: how many records were read as what."""
+    """rows; where[i]: file:line of rows[i]; ledger: records left out; shapes: how many records were read as what."""
 
     rows: list[R]
+    where: list[str]
     ledger: list[Drop] = field(default_factory=list)
     shapes: dict[str, int] = field(default_factory=dict)
 
@@ -96,6 +98,7 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
     always go to the ledger. Rows without an id are called file:line.
     """
     rows: list[Row] = []
+    where: list[str] = []
     ledger: list[Drop] = []
     shapes: Counter[str] = Counter()
     for record in _whole(records(source), ledger):
@@ -107,11 +110,12 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
             ledger.append(Drop(where=record.where, field=bad.field, reason=bad.reason))
             continue
         rows += new
+        where += [record.where] * len(new)
         shapes[shape] += 1
     if not rows:
         reasons = Counter(f"{d.field}: {d.reason}" for d in ledger).most_common(2)
         raise UserError(f"no {kind} found ({'; '.join(r for r, _ in reasons) or 'no records'})", where=str(source))
-    return Loaded(rows, ledger, dict(shapes))
+    return Loaded(rows, where, ledger, dict(shapes))
 
 
 def _whole(found: Iterator[Record], ledger: list[Drop]) -> Iterator[Record]:

@@ -28,7 +28,7 @@ EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 GRAVITY = ("fail", "inconclusive", "pass")
 ALPHA = 0.05  # one-sided; the interval shown is the two-sided 90% one
 USUAL_SHARE = 0.2  # share of items that change between a model and its tuned successor, assumed when nothing is known
-FEW_CLUSTERS = 10  # below this a bootstrap over clusters says more than it knows
+FEW_CLUSTERS = 10  # between stats.FEW_CLUSTERS and this a bootstrap over clusters says more than it knows
 
 
 class Rule(Row):
@@ -307,10 +307,9 @@ def _settle(result: Result, same_judge: bool) -> Result:
 
 
 def _verdict(compared: Compared, bar: float, p_holm: float) -> tuple[Verdict, str]:
-    if compared.clusters < FEW_CLUSTERS and compared.n >= FEW_CLUSTERS and compared.changed > 0:
+    few = ""
+    if stats.FEW_CLUSTERS <= compared.clusters < FEW_CLUSTERS and compared.changed > 0:
         few = f" (only {compared.clusters} clusters: take the interval with care)"
-    else:
-        few = ""
     if compared.low > bar:
         return "pass", f"the whole interval lies above {bar:g}{few}"
     if compared.high < bar and p_holm < ALPHA:

@@ -5,14 +5,13 @@ Left out on purpose: choosing among several runs; a run's newest release or last
 
 from pathlib import Path
 
+from posttrain import bundled
 from posttrain.errors import UserError
 from posttrain.pipeline import Record
 
 
 def model_folder(name: str) -> Path:
     """The Hugging Face folder that `name` means. Raises UserError when there is none."""
-    from posttrain.stages.base import find
-
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return find(name)
@@ -30,3 +29,23 @@ def model_folder(name: str) -> Path:
         "there is no model here", where=str(folder),
         remedy="give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json",
     )  # fmt: skip
+
+
+def find(model: str, revision: str | None = None) -> Path:
+    """The folder of a model named as in a recipe. Raises UserError when it cannot be had."""
+    if model == "bundled":
+        return bundled.model()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise UserError("this folder holds no model (no config.json)", where=str(folder))
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except Exception as error:  # network, authentication, unknown id: the library has many exceptions for one remedy
+        raise UserError(
+            f"cannot fetch {model!r} from the Hugging Face hub: {str(error).splitlines()[0]}",
+            remedy="check the id and the network, or give a local folder; gated models need `hf auth login`",
+        ) from None

@@ -1,7 +1,8 @@
 """A causal language model as training sees it: packs in, log-probabilities out, Hugging Face folders in and out.
 
 `Model` wraps a transformers module and changes nothing in it but the attention implementation. Hidden states are
-computed over the whole pack, the vocabulary only where a target stands (head.py). Dropout is off everywhere.
+computed over the whole pack, the vocabulary only where a target stands (head.py). Dropout is off everywhere:
+preference and policy objectives compare log-probs, which dropout would blur.
 
 Shapes: T tokens of a pack, N targets, D hidden size.
 Left out on purpose: tokenizers and chat templates (render.py), optimisers (train.py), heads with values or rewards.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from posttrain import attention
@@ -74,7 +76,7 @@ class Model:
 
     def head(self) -> Head:
         """The output layer with the scale and soft cap that the architecture puts on its logits."""
-        layer, config = self.base.get_output_embeddings(), self.base.config
+        layer, config = self.base.get_output_embeddings(), self.base.config.get_text_config()
         scale = float(getattr(config, "logit_scale", None) or 1.0) / float(
             getattr(config, "logits_scaling", None) or 1.0
         )
@@ -283,12 +285,11 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool) -> nn.Module:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError("LoRA needs the package peft", where="lora", remedy="pip install 'posttrain[lora]'") from None
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    if "lm_head" in targets:
+    if "lm_head" in lora.targets:
         raise UserError("the output layer cannot carry an adapter", where="lora.targets", remedy="leave lm_head out")
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
-        use_rslora=lora.rslora, task_type="CAUSAL_LM", inference_mode=not train,
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets) or "all-linear",
+        use_rslora=lora.rank_stabilised, task_type="CAUSAL_LM", inference_mode=not train,
     )  # fmt: skip
     try:
         return get_peft_model(hf, config)
@@ -318,7 +319,7 @@ def explained(source: str) -> Iterator[None]:
     """transformers' loading errors as one clear message."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
         if Path(source).is_dir():
@@ -336,7 +337,7 @@ def memory_hint() -> Iterator[None]:
         out = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
         if not out:
             raise
-        remedy = "lower `tokens` (tokens per micro-batch), train with `lora`, or use precision: bf16"
+        remedy = "lower micro_tokens, train with `lora`, or use precision: bf16"
         raise UserError("out of memory", remedy=remedy) from error
 
 

@@ -4,7 +4,7 @@ A run is a directory. runs/<recipe>/<stage>-<fingerprint>/ holds the stage's out
 record exists is done; changing a knob, an input or the data changes the fingerprint, hence the directory. While a
 stage works its directory is called <stage>-<fingerprint>.part, which is where a killed stage finds its checkpoint.
 
-Left out on purpose: schedulers, parallel stages, remote stores, deletion of old artefacts. This is the only orchestration.
+Left out on purpose: schedulers, parallel stages, remote stores, deletion of old artefacts. Nothing else orchestrates.
 """
 
 import fcntl
@@ -80,7 +80,7 @@ class Stage(BaseModel):
     resumes: ClassVar[bool] = False  # True: a killed stage finds its own files again in `out`
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        """Write the artefact into `out`, return numbers worth keeping. Keys seconds, tokens, flops have fixed meanings."""
+        """Write the artefact into `out`, return numbers to keep. seconds, tokens and flops have fixed meanings."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, str]:

@@ -35,15 +35,16 @@ class Preflight:
 
 
 def preflight(
-    rows: Sequence[Demo] | Sequence[Pair],
+    rows: Sequence[Demo | Pair],
     chat: Chat,
     *,
     max_tokens: int,
     too_long: TooLong = "error",
     train_on: TrainOn = "assistant",
 ) -> Preflight:
-    """Render every row and check it. max_tokens counts what a row takes up in a pack: a pair's prompt once, both answers.
+    """Render every row and check it.
 
+    max_tokens counts what a row takes up in a pack: of a pair the prompt once and both answers.
     Raises UserError with the first rows concerned, the reason and the remedy.
     """
     if not rows:
@@ -118,7 +119,7 @@ def vocabulary(chat: Chat) -> int:
     return int(found) if found else len(chat.tokenizer)
 
 
-def _check_answers(rows: Sequence[Demo] | Sequence[Pair], names: Sequence[str]) -> None:
+def _check_answers(rows: Sequence[Demo | Pair], names: Sequence[str]) -> None:
     pairs = [(name, row) for name, row in zip(names, rows) if isinstance(row, Pair)]
     _refuse(
         [name for name, row in pairs if row.chosen.content == row.rejected.content],
@@ -133,7 +134,7 @@ def _check_answers(rows: Sequence[Demo] | Sequence[Pair], names: Sequence[str]) 
         )
 
 
-def _check_stable(rows: Sequence[Demo] | Sequence[Pair], docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
+def _check_stable(rows: Sequence[Demo | Pair], docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
     """The last answer must stand behind exactly the ids that sampling will start from."""
     step = max(1, len(rows) // STABLE_CHECKED)
     for row, doc, name in list(zip(rows, docs, names))[::step]:
@@ -199,7 +200,7 @@ def _facts(docs: Sequence[Doc], ledger: Sequence[dict[str, Any]], rows: int) -> 
 
 def _warnings(done: Counter[str], rows: int, mean: float) -> Iterator[str]:
     if done["cut"] > 0.05 * rows:
-        yield f"{done['cut']} of {rows} answers are cut: the model learns fewer endings; raise max_tokens if memory allows"
+        yield f"{done['cut']} of {rows} answers are cut: the model learns fewer endings; raise max_tokens"
     if done["dropped"] > 0.1 * rows:
         yield f"{done['dropped']} of {rows} rows are dropped as too long: the model sees only short ones"
     if mean < 3:

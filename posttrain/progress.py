@@ -14,7 +14,7 @@ LOG_EVERY = 20.0  # seconds between lines of one task when there is no terminal
 
 
 class Tick:
-    """Handed to the work: call it after each piece. Keyword facts (loss=1.9, tokens=4096) are shown; `tokens` becomes tokens/s."""
+    """Handed to the work: call it after each piece. Facts (loss=1.9) are shown; `tokens` adds up to tokens/s."""
 
     def __init__(self, title: str, total: float | None, done: float = 0):
         self.title, self.total, self.done = title, total, done
@@ -67,7 +67,7 @@ class BarTick(Tick):
 
 
 class Progress:
-    """`with progress.task("train", total=100) as tick: tick(loss=1.9, tokens=4096)`; `progress.say("...")` prints a line."""
+    """`with progress.task("train", total=100) as tick: tick(loss=1.9, tokens=4096)`; `say` prints a line."""
 
     def __init__(self, mode: str = "auto", stream: TextIO | None = None):
         """mode: bars | lines | silent | auto (bars on a terminal outside CI, lines elsewhere)."""

@@ -66,7 +66,7 @@ class Demo(Row):
 
 
 class Pair(Row):
-    """Two answers to one prompt, the first preferred. margin: how much better, free scale; soft: P(chosen is better)."""
+    """Two answers to one prompt, the first preferred. margin: how much better; soft: P(chosen is better)."""
 
     id: str = ""
     prompt: Messages = Field(min_length=1)
@@ -144,7 +144,7 @@ class Verdict(Row):
 
 
 class Item(Row):
-    """One question of an evaluation suite; what a right answer is stands in the fields that the suite's scorer reads."""
+    """One question of an evaluation suite; a right answer is told by extra fields that its scorer reads."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

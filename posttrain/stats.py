@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 DRAWS = 10_000
+FEW_CLUSTERS = 5  # fewer are labels of kinds rather than dependent groups, and say nothing about the variance
 CHUNK = 4_000_000  # random numbers drawn at once: 32 MB
 Z_ONE_SIDED, Z_POWER = 1.6449, 0.8416  # normal quantiles 0.95 and 0.80; their sum is the 2.487 of the detectable drop
 
@@ -70,10 +71,15 @@ def holm(p: Sequence[float]) -> list[float]:
 def cluster_sums(
     value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None
 ) -> tuple[Array, Array]:
-    """(sum of weight * value, sum of weight), each [C]; clusters in the order of their first item."""
+    """(sum of weight * value, sum of weight), each [C]; clusters in the order of their first item.
+
+    With fewer than FEW_CLUSTERS clusters each item counts as its own.
+    """
     value = np.asarray(value_N, dtype=float)
     weight = np.ones_like(value) if weight_N is None else np.asarray(weight_N, dtype=float)
     number = {c: i for i, c in enumerate(dict.fromkeys(cluster_N))}
+    if len(number) < FEW_CLUSTERS:
+        return weight * value, weight
     index = np.fromiter((number[c] for c in cluster_N), dtype=np.intp, count=len(value))
     return np.bincount(index, weight * value).astype(float), np.bincount(index, weight).astype(float)
 
@@ -109,8 +115,8 @@ def percentiles(means_D: Array, level: float = 0.95) -> tuple[float, float]:
 def effective_n(value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None) -> float:
     """Independent items that a clustered 0/1 sample is worth: n over the design effect (Kish 1965), at most n.
 
-    design effect = variance of the mean between clusters / p (1 - p) / n. With p at 0 or 1, or a single cluster,
-    the data say nothing about clustering and n itself is returned.
+    design effect = variance of the mean between clusters / p (1 - p) / n. With p at 0 or 1 the data say
+    nothing about clustering and n itself is returned.
     """
     total_C, weight_C = cluster_sums(value_N, cluster_N, weight_N)
     n, clusters = float(weight_C.sum()), len(total_C)

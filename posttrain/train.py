@@ -1,4 +1,4 @@
-"""The one training loop: accumulate, clip, step, log, checkpoint, resume. Every trainer of this project is a call of it.
+"""The one training loop: accumulate, clip, step, log, checkpoint, resume. Every training stage is a call of it.
 
 What varies is passed in as functions: how to compute the loss of a micro-batch, how to evaluate. Shapes: see the
 objectives. Left out on purpose: callbacks, trainers, device placement (model.py), several processes (parallel.py).
@@ -40,7 +40,7 @@ class Optim:
 
 
 def lr_at(step: int, steps: int, how: Optim) -> float:
-    """Learning rate of step 0..steps-1: linear warm-up over the first share, then down to a tenth of a per cent (or flat)."""
+    """Learning rate of step 0..steps-1: linear warm-up, then down to a thousandth of lr, or flat."""
     warm = math.ceil(how.warmup * steps)
     if step < warm:
         return how.lr * (step + 1) / warm
@@ -118,7 +118,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the loop must know of the data: sizes in tokens, and what each row adds to the loss's denominator."""
+    """What the loop knows of the data: sizes in tokens, and what each row adds to the loss's denominator."""
 
     sizes: Sequence[int]
     counts: Sequence[float]  # target tokens for a token mean, 1 for a mean over pairs
@@ -126,7 +126,7 @@ class Rows:
 
 
 def steps_of(rows: Rows, micro_tokens: int, batch_tokens: int, seed: int, epoch: int) -> list[list[list[int]]]:
-    """One epoch as optimiser steps, each a list of micro-batches of row indices. Depends on nothing but the arguments."""
+    """One epoch as optimiser steps, each a list of micro-batches of row indices; a function of the arguments alone."""
     micro = packing.plan(rows.sizes, micro_tokens, seed=seed + 7919 * epoch)
     random.Random(f"{seed}/{epoch}").shuffle(micro)
     k = max(1, round(batch_tokens / micro_tokens))

@@ -57,7 +57,8 @@ def test_the_others_by_hand():
     """c = 2, r = -1, lengths 4 and 2, beta 0.5.
 
     hinge: max(0, 1 - 0.5 * 3) = 0.  ipo: (2/4 + 1/2 - 1) ^ 2 = 0.  apo_zero: 1 - sigma(1) + sigma(-0.5) = 0.646482.
-    robust, e 0.25, z = 1.5: [-0.75 log sigma(1.5) + 0.25 log sigma(-1.5)] / 0.5 = (0.151060 - 0.425353) / 0.5 = -0.548587.
+    robust, e 0.25, z = 1.5: [-0.75 log sigma(1.5) + 0.25 log sigma(-1.5)] / 0.5
+        = (0.151060 - 0.425353) / 0.5 = -0.548587.
     simpo, beta 2, gamma 1: z = 2 (-8/4 + 11/2) - 1 = 6, log(1 + e^-6) = 0.002476.
     """
     one = torch.ones(1, dtype=torch.float64)

@@ -8,27 +8,159 @@ import json
 import random
 from collections.abc import Iterator
 
-FIRST = ["Amara", "Bjorn", "Celia", "Dmitri", "Elsa", "Farid", "Gwen", "Hana", "Igor", "Joyce", "Kamal", "Lorna",
-         "Milo", "Nadine", "Oscar", "Priya", "Quentin", "Rosalind", "Stefan", "Tamsin", "Umar", "Vera", "Walter",
-         "Yasmin", "Zoltan", "Beatrice", "Colin", "Dorothy", "Emre", "Flora"]
-LAST = ["Abbott", "Berger", "Castillo", "Dunn", "Evans", "Ferrari", "Gupta", "Holm", "Ito", "Jansen", "Kelly", "Lund",
-        "Moreau", "Novak", "Osei", "Parker", "Quinn", "Rossi", "Schmidt", "Tanaka", "Ueda", "Vance", "Wells", "Yilmaz"]
-ITEMS = ["garden chair", "desk lamp", "rain jacket", "coffee mill", "picture frame", "wool blanket", "bread knife",
-         "bicycle pump", "tea pot", "bookshelf", "alarm clock", "sleeping bag", "chess set", "paint brush",
-         "door mat", "hand mirror", "watering can", "camera bag", "soup bowl", "folding table"]
+FIRST = [
+    "Amara",
+    "Bjorn",
+    "Celia",
+    "Dmitri",
+    "Elsa",
+    "Farid",
+    "Gwen",
+    "Hana",
+    "Igor",
+    "Joyce",
+    "Kamal",
+    "Lorna",
+    "Milo",
+    "Nadine",
+    "Oscar",
+    "Priya",
+    "Quentin",
+    "Rosalind",
+    "Stefan",
+    "Tamsin",
+    "Umar",
+    "Vera",
+    "Walter",
+    "Yasmin",
+    "Zoltan",
+    "Beatrice",
+    "Colin",
+    "Dorothy",
+    "Emre",
+    "Flora",
+]
+LAST = [
+    "Abbott",
+    "Berger",
+    "Castillo",
+    "Dunn",
+    "Evans",
+    "Ferrari",
+    "Gupta",
+    "Holm",
+    "Ito",
+    "Jansen",
+    "Kelly",
+    "Lund",
+    "Moreau",
+    "Novak",
+    "Osei",
+    "Parker",
+    "Quinn",
+    "Rossi",
+    "Schmidt",
+    "Tanaka",
+    "Ueda",
+    "Vance",
+    "Wells",
+    "Yilmaz",
+]
+ITEMS = [
+    "garden chair",
+    "desk lamp",
+    "rain jacket",
+    "coffee mill",
+    "picture frame",
+    "wool blanket",
+    "bread knife",
+    "bicycle pump",
+    "tea pot",
+    "bookshelf",
+    "alarm clock",
+    "sleeping bag",
+    "chess set",
+    "paint brush",
+    "door mat",
+    "hand mirror",
+    "watering can",
+    "camera bag",
+    "soup bowl",
+    "folding table",
+]
 COLOURS = ["red", "blue", "green", "grey", "black", "white", "yellow", "brown"]
-TOWNS = ["Ashford", "Bremen", "Cork", "Dundee", "Exeter", "Florence", "Ghent", "Hastings", "Inverness", "Jena",
-         "Kendal", "Lille", "Malmo", "Norwich", "Oxford", "Porto", "Reading", "Salzburg", "Turin", "Utrecht"]
-STREETS = ["Station Road", "Hill Street", "Mill Lane", "Park Avenue", "Church Road", "Oak Street", "Harbour Lane",
-           "Garden Close", "King Street", "River Walk"]
+TOWNS = [
+    "Ashford",
+    "Bremen",
+    "Cork",
+    "Dundee",
+    "Exeter",
+    "Florence",
+    "Ghent",
+    "Hastings",
+    "Inverness",
+    "Jena",
+    "Kendal",
+    "Lille",
+    "Malmo",
+    "Norwich",
+    "Oxford",
+    "Porto",
+    "Reading",
+    "Salzburg",
+    "Turin",
+    "Utrecht",
+]
+STREETS = [
+    "Station Road",
+    "Hill Street",
+    "Mill Lane",
+    "Park Avenue",
+    "Church Road",
+    "Oak Street",
+    "Harbour Lane",
+    "Garden Close",
+    "King Street",
+    "River Walk",
+]
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October"]
-EVENTS = ["choir practice", "the team meeting", "the dentist appointment", "the parents' evening", "the swimming class",
-          "the book club", "the budget talk", "the piano lesson", "the first aid course", "the garden tour"]
-PLACES = ["room 4", "the town hall", "the library", "the back office", "the sports hall", "the blue room",
-          "the community centre", "room 12", "the school kitchen", "the small theatre"]
-JOBS = ["electrician", "florist", "tailor", "gardener", "piano teacher", "vet", "carpenter", "translator", "plumber",
-        "photographer"]
+EVENTS = [
+    "choir practice",
+    "the team meeting",
+    "the dentist appointment",
+    "the parents' evening",
+    "the swimming class",
+    "the book club",
+    "the budget talk",
+    "the piano lesson",
+    "the first aid course",
+    "the garden tour",
+]
+PLACES = [
+    "room 4",
+    "the town hall",
+    "the library",
+    "the back office",
+    "the sports hall",
+    "the blue room",
+    "the community centre",
+    "room 12",
+    "the school kitchen",
+    "the small theatre",
+]
+JOBS = [
+    "electrician",
+    "florist",
+    "tailor",
+    "gardener",
+    "piano teacher",
+    "vet",
+    "carpenter",
+    "translator",
+    "plumber",
+    "photographer",
+]
 CONDITIONS = ["almost new", "in good condition", "slightly used", "with a few scratches", "never used"]
 
 Fields = dict[str, str]
@@ -60,17 +192,50 @@ TEMPLATES: dict[str, list[str]] = {
         "{start} to {town}, {day}, {time}, platform {platform}, train {number}.",
     ],
 }
-LABELS = {"number": "number", "quantity": "quantity", "item": "item", "colour": "colour", "name": "name",
-          "address": "address", "event": "event", "day": "day", "date": "date", "time": "time", "place": "place",
-          "job": "job", "phone": "phone", "email": "e-mail address", "town": "town", "condition": "condition",
-          "price": "price", "start": "starting point", "platform": "platform"}
-ASK_ONE = ["What is the {f} in this text?", "Extract the {f}.", "Find the {f}.", "Give me only the {f}.",
-           "Which {f} is mentioned?", "Please tell me the {f}.", "{f}?", "read out the {f} from this"]
-ASK_LINES = ["Extract these fields, one per line: {f}.", "Write down {f} as 'Field: value' lines.",
-             "Pull out {f}. Use one line each.", "I need {f} from this message, each on its own line."]
-ASK_JSON = ["Return {f} as JSON.", "Extract {f} and answer in JSON only.", "Make a JSON object with the keys {f}.",
-            "JSON please, with {f}."]
-FRAMES = ["{ask}\n\n{text}", "{text}\n\n{ask}", "{ask} \"{text}\"", "Text: {text}\n{ask}", "Message: {text}\n\n{ask}"]
+LABELS = {
+    "number": "number",
+    "quantity": "quantity",
+    "item": "item",
+    "colour": "colour",
+    "name": "name",
+    "address": "address",
+    "event": "event",
+    "day": "day",
+    "date": "date",
+    "time": "time",
+    "place": "place",
+    "job": "job",
+    "phone": "phone",
+    "email": "e-mail address",
+    "town": "town",
+    "condition": "condition",
+    "price": "price",
+    "start": "starting point",
+    "platform": "platform",
+}
+ASK_ONE = [
+    "What is the {f} in this text?",
+    "Extract the {f}.",
+    "Find the {f}.",
+    "Give me only the {f}.",
+    "Which {f} is mentioned?",
+    "Please tell me the {f}.",
+    "{f}?",
+    "read out the {f} from this",
+]
+ASK_LINES = [
+    "Extract these fields, one per line: {f}.",
+    "Write down {f} as 'Field: value' lines.",
+    "Pull out {f}. Use one line each.",
+    "I need {f} from this message, each on its own line.",
+]
+ASK_JSON = [
+    "Return {f} as JSON.",
+    "Extract {f} and answer in JSON only.",
+    "Make a JSON object with the keys {f}.",
+    "JSON please, with {f}.",
+]
+FRAMES = ["{ask}\n\n{text}", "{text}\n\n{ask}", '{ask} "{text}"', "Text: {text}\n{ask}", "Message: {text}\n\n{ask}"]
 
 
 def values(rng: random.Random) -> Fields:
@@ -78,14 +243,24 @@ def values(rng: random.Random) -> Fields:
     first, last = rng.choice(FIRST), rng.choice(LAST)
     start, town = rng.sample(TOWNS, 2)
     return {
-        "number": str(rng.randint(1000, 9999)), "quantity": str(rng.randint(2, 12)), "item": rng.choice(ITEMS),
-        "colour": rng.choice(COLOURS), "name": f"{first} {last}",
-        "address": f"{rng.randint(1, 99)} {rng.choice(STREETS)}, {town}", "event": rng.choice(EVENTS),
-        "day": rng.choice(DAYS), "date": f"{rng.randint(1, 28)} {rng.choice(MONTHS)}",
-        "time": f"{rng.randint(7, 20)}:{rng.choice(['00', '15', '30', '45'])}", "place": rng.choice(PLACES),
-        "job": rng.choice(JOBS), "phone": f"555-{rng.randint(100, 999):04d}",
-        "email": f"{first.lower()}.{last.lower()}@example.{rng.choice(['com', 'org', 'net'])}", "town": town,
-        "condition": rng.choice(CONDITIONS), "price": str(rng.randint(5, 95)), "start": start,
+        "number": str(rng.randint(1000, 9999)),
+        "quantity": str(rng.randint(2, 12)),
+        "item": rng.choice(ITEMS),
+        "colour": rng.choice(COLOURS),
+        "name": f"{first} {last}",
+        "address": f"{rng.randint(1, 99)} {rng.choice(STREETS)}, {town}",
+        "event": rng.choice(EVENTS),
+        "day": rng.choice(DAYS),
+        "date": f"{rng.randint(1, 28)} {rng.choice(MONTHS)}",
+        "time": f"{rng.randint(7, 20)}:{rng.choice(['00', '15', '30', '45'])}",
+        "place": rng.choice(PLACES),
+        "job": rng.choice(JOBS),
+        "phone": f"555-{rng.randint(100, 999):04d}",
+        "email": f"{first.lower()}.{last.lower()}@example.{rng.choice(['com', 'org', 'net'])}",
+        "town": town,
+        "condition": rng.choice(CONDITIONS),
+        "price": str(rng.randint(5, 95)),
+        "start": start,
         "platform": str(rng.randint(1, 14)),
     }
 

@@ -21,18 +21,93 @@ Finish = Callable[[Rng, Entry, str], tuple[str, str]]  # instruction, changed an
 PER_KIND = 22
 PER_PAIR = 4
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
-STOP = frozenset([
-    "about", "above", "after", "again", "also", "and", "another", "because", "before", "begins", "both", "does",
-    "each", "else", "every", "from", "have", "here", "into", "just", "like", "made", "make", "many", "more",
-    "most", "much", "nobody", "often", "only", "other", "others", "over", "should", "some", "such", "than",
-    "that", "their", "them", "then", "there", "these", "they", "this", "those", "through", "time", "until",
-    "very", "what", "when", "where", "which", "while", "with", "without", "your",
-])
+STOP = frozenset(
+    [
+        "about",
+        "above",
+        "after",
+        "again",
+        "also",
+        "and",
+        "another",
+        "because",
+        "before",
+        "begins",
+        "both",
+        "does",
+        "each",
+        "else",
+        "every",
+        "from",
+        "have",
+        "here",
+        "into",
+        "just",
+        "like",
+        "made",
+        "make",
+        "many",
+        "more",
+        "most",
+        "much",
+        "nobody",
+        "often",
+        "only",
+        "other",
+        "others",
+        "over",
+        "should",
+        "some",
+        "such",
+        "than",
+        "that",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "through",
+        "time",
+        "until",
+        "very",
+        "what",
+        "when",
+        "where",
+        "which",
+        "while",
+        "with",
+        "without",
+        "your",
+    ]
+)
 PROPER = frozenset(["Rusty", "Grandmother", "Father"])
-OPENERS = ("Also remember this:", "Another point:", "One more thing:", "Here is a thought:", "Finally there is this:",
-           "Let me add this:", "Now for the rest:", "Next comes this:", "Second point:", "First of all:")
-ENDINGS = ("That is all.", "Have a nice day!", "Thank you for asking.", "Is there anything else?", "Good luck!",
-           "Now you know.", "Take care!", "That is my answer.", "See you soon!", "Enjoy!")
+OPENERS = (
+    "Also remember this:",
+    "Another point:",
+    "One more thing:",
+    "Here is a thought:",
+    "Finally there is this:",
+    "Let me add this:",
+    "Now for the rest:",
+    "Next comes this:",
+    "Second point:",
+    "First of all:",
+)
+ENDINGS = (
+    "That is all.",
+    "Have a nice day!",
+    "Thank you for asking.",
+    "Is there anything else?",
+    "Good luck!",
+    "Now you know.",
+    "Take care!",
+    "That is my answer.",
+    "See you soon!",
+    "Enjoy!",
+)
 MARKERS = ("SECTION", "PART", "CHAPTER", "POINT")
 GENERIC = ("very", "really", "thing", "nice", "great", "always", "never", "maybe")
 FRAMES = ("{r} {c}", "{r} {c}", "{c} {r}", "{r}\n{c}", "{r}\n\n{c}", "{c}\n\n{r}")
@@ -43,8 +118,9 @@ def say(rng: Rng, kind: str, n: int = 2, relation: str = "exactly", **fields: ob
     number = NUMBERS[n] if n < len(NUMBERS) and rng.random() < 0.5 else str(n)
     times = f"{number} times" if n != 1 else "once"
     rel = rng.choice(RELATIONS[relation]) if n != 1 else RELATIONS[relation][0]
-    return rng.choice(PHRASES[kind]).format(**{"n": number, "s": "" if n == 1 else "s", "times": times, "rel": rel,
-                                               **fields})
+    return rng.choice(PHRASES[kind]).format(
+        **{"n": number, "s": "" if n == 1 else "s", "times": times, "rel": rel, **fields}
+    )
 
 
 def content(text: str) -> list[str]:
@@ -60,10 +136,11 @@ def listed(words: list[str], last: str = "and") -> str:
 
 def prose(rng: Rng, entry: Entry, low: int = 1, high: int = 3) -> str:
     """The first few sentences of an entry."""
-    return " ".join(entry.sentences[:rng.randint(low, high)])
+    return " ".join(entry.sentences[: rng.randint(low, high)])
 
 
 # Shapes: the layout of the answer.
+
 
 def plain(rng: Rng, entry: Entry) -> tuple[str, str]:
     """No constraint: one to three sentences."""
@@ -79,7 +156,7 @@ def bullets(rng: Rng, entry: Entry) -> tuple[str, str]:
 def paragraphs(rng: Rng, entry: Entry) -> tuple[str, str]:
     """Two or three paragraphs of a sentence each, the last with the rest."""
     n = rng.randint(2, 3)
-    parts = [*entry.sentences[:n - 1], " ".join(entry.sentences[n - 1:n + rng.randint(0, 1)])]
+    parts = [*entry.sentences[: n - 1], " ".join(entry.sentences[n - 1 : n + rng.randint(0, 1)])]
     return say(rng, "paragraphs", n), "\n\n".join(parts)
 
 
@@ -94,8 +171,9 @@ def words(rng: Rng, entry: Entry) -> tuple[str, str]:
     """A bound on the number of words, near the true number."""
     text = prose(rng, entry, 1, 4)
     count = len(text.split())
-    relation, n = rng.choice([("at_most", -(-(count + 1) // 5) * 5), ("at_least", max(5, count // 5 * 5)),
-                              ("at_most", count + 3)])
+    relation, n = rng.choice(
+        [("at_most", -(-(count + 1) // 5) * 5), ("at_least", max(5, count // 5 * 5)), ("at_most", count + 3)]
+    )
     return say(rng, "words", n, relation), text
 
 
@@ -125,12 +203,14 @@ def sections(rng: Rng, entry: Entry) -> tuple[str, str]:
 
 def as_json(rng: Rng, entry: Entry) -> tuple[str, str]:
     """A JSON object with keys that are named in half of the requests."""
-    data: dict[str, object] = rng.choice([
-        {"answer": prose(rng, entry, 1, 2)},
-        {"title": entry.title, "answer": entry.sentences[0]},
-        {"title": entry.title, "points": list(entry.points[:3])},
-        {"points": list(entry.points[:rng.randint(2, 4)])},
-    ])
+    data: dict[str, object] = rng.choice(
+        [
+            {"answer": prose(rng, entry, 1, 2)},
+            {"title": entry.title, "answer": entry.sentences[0]},
+            {"title": entry.title, "points": list(entry.points[:3])},
+            {"points": list(entry.points[: rng.randint(2, 4)])},
+        ]
+    )
     keys = listed([f'"{key}"' for key in data])
     named = len(data) > 1 and rng.random() < 0.6
     instruction = say(rng, "json_keys", keys=keys) if named else say(rng, "json")
@@ -147,6 +227,7 @@ def two_responses(rng: Rng, entry: Entry) -> tuple[str, str]:
 
 
 # Finishes: changes of a text, or facts about it that are turned into an instruction.
+
 
 def keywords_include(rng: Rng, entry: Entry, text: str) -> tuple[str, str]:
     """Some of the words that the answer has."""
@@ -240,19 +321,46 @@ def no_commas(rng: Rng, entry: Entry, text: str) -> tuple[str, str]:
 
 
 SHAPES: dict[str, Shape] = {
-    "plain": plain, "bullets": bullets, "paragraphs": paragraphs, "sentences": sentences, "words": words,
-    "nth_paragraph_starts": nth_paragraph, "sections": sections, "json": as_json, "two_responses": two_responses,
+    "plain": plain,
+    "bullets": bullets,
+    "paragraphs": paragraphs,
+    "sentences": sentences,
+    "words": words,
+    "nth_paragraph_starts": nth_paragraph,
+    "sections": sections,
+    "json": as_json,
+    "two_responses": two_responses,
 }
 FINISHES: dict[str, Finish] = {
-    "keywords_include": keywords_include, "keyword_count": keyword_count, "words_forbidden": words_forbidden,
-    "letter_count": letter_count, "title": title, "postscript": postscript, "highlighted": highlighted,
-    "capital_words": capital_words, "all_upper": all_upper, "all_lower": all_lower, "end_phrase": end_phrase,
-    "quotation": quotation, "no_commas": no_commas,
+    "keywords_include": keywords_include,
+    "keyword_count": keyword_count,
+    "words_forbidden": words_forbidden,
+    "letter_count": letter_count,
+    "title": title,
+    "postscript": postscript,
+    "highlighted": highlighted,
+    "capital_words": capital_words,
+    "all_upper": all_upper,
+    "all_lower": all_lower,
+    "end_phrase": end_phrase,
+    "quotation": quotation,
+    "no_commas": no_commas,
 }
 # shape, finish, finish: the pairs of constraints that go together
 PAIRS = [
-    *[("bullets", f) for f in ("all_lower", "all_upper", "end_phrase", "no_commas", "title", "keywords_include",
-                               "postscript", "words_forbidden")],
+    *[
+        ("bullets", f)
+        for f in (
+            "all_lower",
+            "all_upper",
+            "end_phrase",
+            "no_commas",
+            "title",
+            "keywords_include",
+            "postscript",
+            "words_forbidden",
+        )
+    ],
     *[("sentences", f) for f in ("all_lower", "no_commas", "keywords_include", "quotation", "capital_words")],
     *[("paragraphs", f) for f in ("highlighted", "no_commas", "all_lower")],
     *[("words", f) for f in ("all_upper", "keywords_include", "quotation", "no_commas")],
@@ -260,8 +368,10 @@ PAIRS = [
     *[("two_responses", f) for f in ("no_commas", "all_lower")],
     *[("plain", f, "title") for f in ("highlighted", "no_commas", "postscript")],
     *[("plain", "all_lower", f) for f in ("quotation", "letter_count", "no_commas")],
-    ("plain", "keywords_include", "end_phrase"), ("plain", "words_forbidden", "no_commas"),
-    ("nth_paragraph_starts", "no_commas"), ("plain", "all_upper", "quotation"),
+    ("plain", "keywords_include", "end_phrase"),
+    ("plain", "words_forbidden", "no_commas"),
+    ("nth_paragraph_starts", "no_commas"),
+    ("plain", "all_upper", "quotation"),
 ]
 
 

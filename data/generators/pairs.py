@@ -16,8 +16,15 @@ Turn = tuple[str, str]
 Draft = tuple[str, list[Turn], str, str, str]  # category, prompt, chosen, rejected, reason
 PER_KIND = {"arithmetic": 70, "word_problem": 70, "form": 96, "loop": 42, "run_on": 42, "cut_off": 60, "recall": 60}
 
-SUM_ASKS = ["What is {q}?", "Work out {q}.", "{q} = ?", "please calculate {q}", "Can you tell me what {q} makes?",
-            "I need the result of {q}.", "how much is {q}"]
+SUM_ASKS = [
+    "What is {q}?",
+    "Work out {q}.",
+    "{q} = ?",
+    "please calculate {q}",
+    "Can you tell me what {q} makes?",
+    "I need the result of {q}.",
+    "how much is {q}",
+]
 SUM_ANSWERS = ["{q} = {n}", "The result is {n}.", "That makes {n}.", "{q} = {n}, so the answer is {n}.", "It is {n}."]
 SUM_REASONS = ["the sum is right", "correct result", "the other number is wrong"]
 STORIES: list[tuple[str, str, str]] = [  # problem, operation, working; {a} {b} numbers, {p} {r} people, {o} objects
@@ -34,24 +41,56 @@ STORY_ENDS = ["The answer is {n}.", "So it is {n}.", "That gives {n} {o}.", "Ans
 WHO_NEXT = [" User: ", "\nUser: ", "\n\nQuestion: ", "\nHuman: "]
 PREFIXES = ["", "", "", "Quick question: ", "Hi! ", "One more thing: "]
 FACTS: list[tuple[str, list[str], str, str]] = [  # telling, values, asking, answer
-    ("My dog is called {v}.", ["Rex", "Molly", "Toffee", "Bandit", "Juno"], "What is my dog's name?",
-     "Your dog is called {v}."),
+    (
+        "My dog is called {v}.",
+        ["Rex", "Molly", "Toffee", "Bandit", "Juno"],
+        "What is my dog's name?",
+        "Your dog is called {v}.",
+    ),
     ("I parked on level {v}.", ["2", "3", "4", "5", "6"], "where did I park?", "You parked on level {v}."),
-    ("My train leaves at {v}.", ["7:15", "8:40", "9:05", "10:30", "11:50"], "When does my train go?",
-     "Your train leaves at {v}."),
-    ("I am allergic to {v}.", ["nuts", "eggs", "milk", "wheat", "shellfish"], "What am I allergic to?",
-     "You are allergic to {v}."),
-    ("My sister lives in {v}.", ["Rome", "Denver", "Glasgow", "Nairobi", "Seoul"], "In which city is my sister?",
-     "Your sister lives in {v}."),
-    ("I want to learn the {v}.", ["cello", "banjo", "oboe", "guitar", "harp"], "which instrument did I name?",
-     "You want to learn the {v}."),
+    (
+        "My train leaves at {v}.",
+        ["7:15", "8:40", "9:05", "10:30", "11:50"],
+        "When does my train go?",
+        "Your train leaves at {v}.",
+    ),
+    (
+        "I am allergic to {v}.",
+        ["nuts", "eggs", "milk", "wheat", "shellfish"],
+        "What am I allergic to?",
+        "You are allergic to {v}.",
+    ),
+    (
+        "My sister lives in {v}.",
+        ["Rome", "Denver", "Glasgow", "Nairobi", "Seoul"],
+        "In which city is my sister?",
+        "Your sister lives in {v}.",
+    ),
+    (
+        "I want to learn the {v}.",
+        ["cello", "banjo", "oboe", "guitar", "harp"],
+        "which instrument did I name?",
+        "You want to learn the {v}.",
+    ),
     ("My lucky number is {v}.", ["3", "8", "13", "21", "44"], "Do you recall my lucky number?", "It is {v}."),
-    ("We meet on {v}.", ["Monday", "Tuesday", "Thursday", "Friday", "Sunday"], "What day do we meet?",
-     "You meet on {v}."),
-    ("My bike is {v}.", ["orange", "silver", "green", "black", "violet"], "Tell me the color of my bike.",
-     "Your bike is {v}."),
-    ("I work in a {v}.", ["bakery", "library", "school", "hotel", "museum"], "Where did I say I work?",
-     "You work in a {v}."),
+    (
+        "We meet on {v}.",
+        ["Monday", "Tuesday", "Thursday", "Friday", "Sunday"],
+        "What day do we meet?",
+        "You meet on {v}.",
+    ),
+    (
+        "My bike is {v}.",
+        ["orange", "silver", "green", "black", "violet"],
+        "Tell me the color of my bike.",
+        "Your bike is {v}.",
+    ),
+    (
+        "I work in a {v}.",
+        ["bakery", "library", "school", "hotel", "museum"],
+        "Where did I say I work?",
+        "You work in a {v}.",
+    ),
 ]
 REPLIES = ["Thanks for telling me.", "Good to know.", "All right, noted.", "That sounds nice.", "I see."]
 
@@ -76,8 +115,13 @@ def word_problem(rng: random.Random) -> Draft:
         steps = steps.replace(" {o}", "")
     right, wrong = (steps.format(a=a, b=b, n=value, o=objects) for value in (n, _near(rng, n)))
     if rng.random() < 0.3:
-        wrong = rng.choice([f"It is {_near(rng, n)}.", f"I think it is {_near(rng, n)}.",
-                            f"There are about {_near(rng, n)} of them, but it might also be a few more or less."])
+        wrong = rng.choice(
+            [
+                f"It is {_near(rng, n)}.",
+                f"I think it is {_near(rng, n)}.",
+                f"There are about {_near(rng, n)} of them, but it might also be a few more or less.",
+            ]
+        )
     prompt = story.format(p=who, r=other, a=a, b=b, o=objects)
     return "word_problem", [("user", prompt)], right, wrong, "works the problem out to the right number"
 
@@ -105,8 +149,13 @@ def bullets(rng: random.Random) -> Draft:
     topic = rng.choice(list(THINGS))
     n = rng.randint(2, 4)
     words = rng.sample(THINGS[topic], 5)
-    ask = rng.choice([f"List exactly {n} {topic} as bullets.", f"Name {n} {topic}, each on a line that starts with -",
-                      f"I need {n} bullet points: {topic}."])
+    ask = rng.choice(
+        [
+            f"List exactly {n} {topic} as bullets.",
+            f"Name {n} {topic}, each on a line that starts with -",
+            f"I need {n} bullet points: {topic}.",
+        ]
+    )
     other = n + rng.choice([-1, 1])
     return "form", [("user", ask)], _lines(words[:n]), _lines(words[:other]), f"has exactly {n} bullets"
 
@@ -115,10 +164,19 @@ def as_json(rng: random.Random) -> Draft:
     """A JSON list, or the same things in a sentence."""
     topic = rng.choice(list(THINGS))
     words = rng.sample(THINGS[topic], 3)
-    ask = rng.choice([f'Give three {topic} as JSON with the key "items".',
-                      f'Only JSON, please: an object whose "items" are three {topic}.'])
-    wrong = rng.choice([f"Three {topic} are: {', '.join(words)}.", "items: " + " / ".join(words),
-                        f'Here you go: {{"items": [{", ".join(words)}]'])
+    ask = rng.choice(
+        [
+            f'Give three {topic} as JSON with the key "items".',
+            f'Only JSON, please: an object whose "items" are three {topic}.',
+        ]
+    )
+    wrong = rng.choice(
+        [
+            f"Three {topic} are: {', '.join(words)}.",
+            "items: " + " / ".join(words),
+            f'Here you go: {{"items": [{", ".join(words)}]',
+        ]
+    )
     return "form", [("user", ask)], json.dumps({"items": words}), wrong, "is valid JSON and nothing else"
 
 
@@ -172,8 +230,9 @@ def quoted(rng: random.Random) -> Draft:
 def loop(rng: random.Random) -> Draft:
     """A plain answer, or the same one going round in circles."""
     question, answer = rng.choice(QUESTIONS)
-    wrong = rng.choice([f"{answer} {answer}", f"{answer} {_first(answer)} {_first(answer)}",
-                        " ".join([_first(answer)] * 3)])
+    wrong = rng.choice(
+        [f"{answer} {answer}", f"{answer} {_first(answer)} {_first(answer)}", " ".join([_first(answer)] * 3)]
+    )
     return "loop", [("user", rng.choice(PREFIXES) + question)], answer, wrong, "says each thing only once"
 
 
@@ -190,7 +249,7 @@ def cut_off(rng: random.Random) -> Draft:
     """A finished answer, or one that breaks off."""
     question, answer = rng.choice(QUESTIONS)
     words = answer.split()
-    wrong = " ".join(words[:rng.randint(len(words) // 3, len(words) - 3)]).rstrip(".,")
+    wrong = " ".join(words[: rng.randint(len(words) // 3, len(words) - 3)]).rstrip(".,")
     return "cut_off", [("user", rng.choice(PREFIXES) + question)], answer, wrong, "finishes what it starts to say"
 
 
@@ -201,8 +260,14 @@ def recall(rng: random.Random) -> Draft:
     told = [tell.format(v=value), other_tell.format(v=rng.choice(other_values))]
     rng.shuffle(told)
     prompt = [("user", " ".join(told)), ("assistant", rng.choice(REPLIES)), ("user", ask)]
-    wrong = rng.choice([answer.format(v=wrong_value), answer.format(v=wrong_value),
-                        "You have not told me that, so I can't say what it is.", "I forgot."])
+    wrong = rng.choice(
+        [
+            answer.format(v=wrong_value),
+            answer.format(v=wrong_value),
+            "You have not told me that, so I can't say what it is.",
+            "I forgot.",
+        ]
+    )
     return "recall", prompt, answer.format(v=value), wrong, "remembers what the user said"
 
 
@@ -221,11 +286,24 @@ def _first(answer: str) -> str:
     return answer.split(". ")[0].rstrip(".") + "."
 
 
-FORMS: list[Callable[[random.Random], Draft]] = [bullets, as_json, lower_case, upper_case, one_sentence,
-                                                 two_sentences, end_phrase, quoted]
+FORMS: list[Callable[[random.Random], Draft]] = [
+    bullets,
+    as_json,
+    lower_case,
+    upper_case,
+    one_sentence,
+    two_sentences,
+    end_phrase,
+    quoted,
+]
 KINDS: dict[str, Callable[[random.Random], Draft]] = {
-    "arithmetic": arithmetic, "word_problem": word_problem, "loop": loop, "run_on": run_on, "cut_off": cut_off,
-    "recall": recall}
+    "arithmetic": arithmetic,
+    "word_problem": word_problem,
+    "loop": loop,
+    "run_on": run_on,
+    "cut_off": cut_off,
+    "recall": recall,
+}
 
 
 def rows(seed: int = 0) -> Iterator[dict]:
@@ -242,8 +320,13 @@ def rows(seed: int = 0) -> Iterator[dict]:
                 continue
             seen.add(key)
             made += 1
-            yield {"category": f"pair_{category}", "prompt": _turns(prompt), "reason": reason,
-                   "chosen": _turns([("assistant", chosen)]), "rejected": _turns([("assistant", rejected)])}
+            yield {
+                "category": f"pair_{category}",
+                "prompt": _turns(prompt),
+                "reason": reason,
+                "chosen": _turns([("assistant", chosen)]),
+                "rejected": _turns([("assistant", rejected)]),
+            }
 
 
 def _turns(turns: list[Turn]) -> list[dict[str, str]]:

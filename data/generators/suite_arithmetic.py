@@ -13,12 +13,27 @@ from _split import held_out
 
 Pair = tuple[int, int]
 
-ADD = ["What is {a} + {b}?", "{a} + {b} = ?", "What is the sum of {a} and {b}?", "How much is {a} plus {b}?",
-       "Give me the result of {a} + {b}."]
-SUB = ["What is {a} - {b}?", "{a} - {b} = ?", "How much is {a} minus {b}?", "What remains of {a} without {b}?",
-       "Give me the result of {a} - {b}."]
-MUL = ["What is {a} x {b}?", "{a} x {b} = ?", "How much is {a} multiplied by {b}?", "What is {a} times {b}?",
-       "Give me the result of {a} x {b}."]
+ADD = [
+    "What is {a} + {b}?",
+    "{a} + {b} = ?",
+    "What is the sum of {a} and {b}?",
+    "How much is {a} plus {b}?",
+    "Give me the result of {a} + {b}.",
+]
+SUB = [
+    "What is {a} - {b}?",
+    "{a} - {b} = ?",
+    "How much is {a} minus {b}?",
+    "What remains of {a} without {b}?",
+    "Give me the result of {a} - {b}.",
+]
+MUL = [
+    "What is {a} x {b}?",
+    "{a} x {b} = ?",
+    "How much is {a} multiplied by {b}?",
+    "What is {a} times {b}?",
+    "Give me the result of {a} x {b}.",
+]
 DIV = ["What is {a} / {b}?", "How much is {a} divided by {b}?"]
 BIGGER = ["Which number is bigger, {a} or {b}?", "Is {a} larger, or {b}?"]
 SMALLER = ["Which number is smaller, {a} or {b}?", "Is {a} lower, or {b}?"]
@@ -85,5 +100,9 @@ def items(seed: int = 0) -> Iterator[dict]:
     rng = random.Random(seed)
     questions = [*_questions(rng), *_sequences(rng)]
     for number, (cluster, question, answer) in enumerate(questions, 1):
-        yield {"id": f"arith-{number:03}", "cluster": cluster,
-               "messages": [{"role": "user", "content": question}], "answer": answer}
+        yield {
+            "id": f"arith-{number:03}",
+            "cluster": cluster,
+            "messages": [{"role": "user", "content": question}],
+            "answer": answer,
+        }

@@ -9,8 +9,12 @@ import suite_instructions
 import suite_word_problems
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
-MAKERS = {"arithmetic": suite_arithmetic, "word_problems": suite_word_problems, "hygiene": suite_hygiene,
-          "instructions": suite_instructions}
+MAKERS = {
+    "arithmetic": suite_arithmetic,
+    "word_problems": suite_word_problems,
+    "hygiene": suite_hygiene,
+    "instructions": suite_instructions,
+}
 
 
 def main() -> None:

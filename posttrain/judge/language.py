@@ -22,12 +22,18 @@ SCRIPTS = {
 }
 FUNCTION_WORDS = {
     "en": "the of and to in is that it was for on are with as his they at be this have from or had by but not what "
-    "all were we when your can there an each which she do their if will you i my",
-    "de": "der die das und ist in den von zu mit sich des auf für nicht ein eine dem im es auch an als wie wir sie er "
-    "ich aber oder bei nach wird sind",
-    "fr": "le la les de des et est un une en que qui dans pour pas sur au avec il elle ce nous vous je plus par sont "
-    "mais ou se du à",
-    "es": "el la los las de y es un una en que por con para no se del al lo su más como pero yo muy son está o",
+    "all were we when your can there a an each which she do their if will you i my then than them then out up some "
+    "so no yes how about more other into could time two like would make him her its who now people long down day "
+    "did get come may because very one what while also just well good me us our too only where after before over "
+    "under these those",
+    "de": "der die das und ist in den von zu mit sich des auf für nicht ein eine dem im es auch an als wie wir sie "
+    "er ich aber oder bei nach wird sind war hat haben du mir dich gut guten gute danke bitte hallo ja nein sehr "
+    "wenn um jeden tag viel alle etwas noch nur kann was heute",
+    "fr": "le la les de des et est un une en que qui dans pour pas sur au avec il elle ce nous vous je plus par "
+    "sont mais ou se du à c est suis es mon ma mes bonne bonjour bonsoir merci oui non très l d j n tu ils sont "
+    "tous jours beaucoup bien comme fait",
+    "es": "el la los las de y es un una en que por con para no se del al lo su más como pero yo muy son está o "
+    "buenas buenos hola gracias sí mi tu te me hace todos mucho bien cuando tiene este esta amigo hoy",
     "it": "il lo la gli le di e è un una in che per non con si del della sono al da come ma più io anche o",
     "pt": "o a os as de e é um uma em que por com para não se do da no na mais como mas eu são está ou",
     "nl": "de het een van en is in dat op te zijn met voor niet aan er ook als maar bij of ik je wordt naar",

@@ -46,9 +46,9 @@ def dpo(p: Pairs, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Tensor:
 
 
 def robust(p: Pairs, *, beta: float = 0.1, label_smoothing: float = 0.1) -> Tensor:
-    """[-(1-e) log sigma(z) + e log sigma(-z)] / (1 - 2e), z = beta (c - r): unbiased when a share e of labels is flipped.
+    """[-(1-e) log sigma(z) + e log sigma(-z)] / (1 - 2e), z = beta (c - r).
 
-    arXiv:2403.00409, eq. 7.
+    Unbiased when a share e of the labels is flipped: arXiv:2403.00409, eq. 7.
     """
     z_B, e = beta * _delta(p), label_smoothing
     return (-(1 - e) * F.logsigmoid(z_B) + e * F.logsigmoid(-z_B)) / (1 - 2 * e)
@@ -60,7 +60,7 @@ def hinge(p: Pairs, *, beta: float = 0.1) -> Tensor:
 
 
 def ipo(p: Pairs, *, beta: float = 0.1) -> Tensor:
-    """(c / n_w - r / n_l - 1 / (2 beta))^2, log-ratios per token: eq. 17 of arXiv:2310.12036 with lengths divided out."""
+    """(c / n_w - r / n_l - 1 / (2 beta))^2: eq. 17 of arXiv:2310.12036, log-ratios per token."""
     w_B = chosen_reward(p) / p.chosen_len_B
     l_B = rejected_reward(p) / p.rejected_len_B
     return (w_B - l_B - 1 / (2 * beta)) ** 2

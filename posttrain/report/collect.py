@@ -5,9 +5,10 @@ Left out on purpose: numbers that are not in the records (compare.py derives tho
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from posttrain.pipeline import Record
 from posttrain.report.lineage import Node
 from posttrain.report.words import shorten
 
+NUMBER = re.compile(r"\b\d+\b")
 EXAMPLES = 3  # shown of each reason or warning
 
 
@@ -54,6 +56,8 @@ class Group:
     title: str
     count: int
     examples: Sequence[str] = ()
+    note: str = ""
+    serious: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,18 +95,16 @@ def nodes_of(folders: Mapping[str, Path]) -> list[Node]:
 
 
 def reports(nodes: Sequence[Node]) -> list[Report]:
-    """Reports in the order of the policies they are about, then of the recipe."""
-    found = [_report(n, nodes) for n in nodes if n.record.makes == "report"]
+    """Reports in the order of the policies they are about, then of the recipe.
+
+    Second runs that only show a gate its noise are left out. A second report about one policy goes by its own name.
+    """
+    noise = {key for n in nodes for edge, key in n.parents() if n.record.makes == "decision" and edge == "noise"}
+    found = [_report(n, nodes) for n in nodes if n.record.makes == "report" and n.key not in noise]
+    first = {r.policy: r.node.key for r in reversed(found)}
+    named = [r if first[r.policy] == r.node.key else replace(r, label=r.node.name) for r in found]
     order = {n.key: i for i, n in enumerate(nodes)}
-    seen = Counter(r.label for r in found)
-    named = [
-        r if seen[r.label] == 1 else _relabel(r) for r in found
-    ]  # two reports about one policy keep their own names
     return sorted(named, key=lambda r: (order.get(r.policy, len(order)), order[r.node.key]))
-
-
-def _relabel(report: Report) -> Report:
-    return Report(report.node, report.node.name, report.policy, report.estimates, report.paired, report.samples)
 
 
 def _report(node: Node, nodes: Sequence[Node]) -> Report:
@@ -164,24 +166,25 @@ def _data(node: Node) -> Data:
 
 
 def ledger(folder: Path) -> list[Group]:
-    """ledger.jsonl by reason, most frequent first. Particulars after a colon do not make a new reason."""
+    """ledger.jsonl by reason, most frequent first. Numbers and particulars after a colon make no new reason."""
     groups: dict[str, list[str]] = {}
     for entry in read_lines(folder / "ledger.jsonl"):
-        reason = str(entry.get("reason") or "left out").split(":")[0].strip()
+        reason = NUMBER.sub("n", str(entry.get("reason") or "left out").split(":")[0].strip())
         groups.setdefault(reason, []).append(_told(entry))
     return sorted((Group(r, len(e), e[:EXAMPLES]) for r, e in groups.items()), key=lambda g: -g.count)
 
 
 def audit(found: Mapping[str, Any]) -> list[Group]:
-    """audit.json: its warnings with counts and examples."""
+    """audit.json: its warnings with counts and examples, the serious ones first."""
     warnings = found.get("warnings", found)
     entries = warnings.items() if isinstance(warnings, Mapping) else ((w.get("kind", ""), w) for w in warnings)
     groups = []
     for name, entry in entries:
         if isinstance(entry, Mapping) and (count := entry.get("count")):
             examples = [_told(e) for e in list(entry.get("examples") or ())[:EXAMPLES]]
-            groups.append(Group(str(name).replace("_", " "), int(count), examples))
-    return sorted(groups, key=lambda g: -g.count)
+            note, serious = str(entry.get("says", "")), bool(entry.get("serious", True))
+            groups.append(Group(str(name).replace("_", " "), int(count), examples, note, serious))
+    return sorted(groups, key=lambda g: (not g.serious, -g.count))
 
 
 def _told(entry: Any) -> str:

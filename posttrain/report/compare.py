@@ -104,3 +104,11 @@ def lost_items(metric: str, before: Report, after: Report) -> list[tuple[str, fl
     shared = [(a, b) for a, b in pairs if metric in a.metrics and metric in b.metrics]
     both = [(a.name, b.metrics[metric], a.metrics[metric]) for a, b in shared]
     return sorted((x for x in both if sign * (x[2] - x[1]) < 0), key=lambda x: (sign * (x[2] - x[1]), x[0]))
+
+
+def is_share(metric: str, reports: Sequence[Report]) -> bool:
+    """Whether a metric is printed in per cent: all its values and intervals lie between 0 and 1, item by item too."""
+    known = [r.estimates[metric] for r in reports if metric in r.estimates]
+    ends = [x for e in known for x in (e.value, e.low, e.high) if x is not None]
+    counted = [i.metrics[metric] for r in reports[:1] for i in r.paired.items if metric in i.metrics]
+    return bool(ends) and all(0 <= x <= 1 for x in [*ends, *counted])

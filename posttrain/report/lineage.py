@@ -15,7 +15,7 @@ from posttrain.pipeline import Record
 from posttrain.progress import clock
 
 LANES: dict[str, int] = {"prompts": 0, "demos": 0, "pairs": 0, "feedback": 0, "policy": 1, "reward": 1, "release": 1}
-BOX_W, BOX_H, GAP_X, GAP_Y, TOP = 118, 50, 22, 30, 24  # pixels of the drawing
+BOX_W, BOX_H, GAP_X, GAP_Y, TOP = 112, 50, 26, 26, 24  # pixels of the drawing
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,15 @@ def _arrow(a: tuple[float, float], b: tuple[float, float], edge: str, around: bo
     (ax, ay), (bx, by) = a, b
     if around:  # out of the right side, in at the right side
         x, y1, y2 = ax + BOX_W, ay + BOX_H / 2, by + BOX_H / 2
-        path = f"M{x} {y1} C{x + 20} {y1} {x + 20} {y2} {x + 2} {y2}"
+        path = f"M{x} {y1} C{x + 18} {y1} {x + 18} {y2} {x + 2} {y2}"
     elif ax == bx:
         path = f"M{ax + BOX_W / 2} {ay + BOX_H} V{by - 2}"
-    else:
+    else:  # down the gutter beside the lane it goes to, so that no box is crossed
         right = bx > ax
         x1, y1 = (ax + BOX_W if right else ax), ay + BOX_H / 2
-        x2, y2 = bx + BOX_W * (0.2 if right else 0.8), by - 2
-        path = f"M{x1} {y1} C{x2} {y1} {x2} {y1} {x2} {y2}" if y2 > y1 else f"M{x1} {y1} L{bx} {by + BOX_H / 2}"
+        x2, y2 = (bx - 2 if right else bx + BOX_W + 2), by + BOX_H / 2
+        gutter, bend = (bx - GAP_X / 2 if right else bx + BOX_W + GAP_X / 2), min(12.0, (y2 - y1) / 2)
+        path = f"M{x1} {y1} Q{gutter} {y1} {gutter} {y1 + bend} V{y2 - bend} Q{gutter} {y2} {x2} {y2}"
     return f'<path class="edge" d="{path}" marker-end="url(#tip)"><title>{escape(edge)}</title></path>'
 
 
@@ -185,11 +186,11 @@ def _box(node: Node, x: float, y: float) -> str:
     kind = f"gate-{r.verdict}" if r.makes == "decision" else f"lane{lane(node)}"
     middle = x + BOX_W / 2
     name = r.stage if len(r.stage) <= 15 else r.stage[:14] + "…"
-    note = r.verdict if r.makes == "decision" else clock(r.seconds)
+    note = f"{r.type}: {r.verdict}" if r.makes == "decision" else r.type.replace("_", " ")
     return (
         f'<g class="box {kind}"><title>{escape(r.stage)}: {escape(r.type)}, {clock(r.seconds)}, {r.fingerprint}</title>'
         f'<rect x="{x}" y="{y}" width="{BOX_W}" height="{BOX_H}" rx="8"/>'
         f'<text class="name" x="{middle}" y="{y + 16}">{escape(name)}</text>'
-        f'<text class="kind" x="{middle}" y="{y + 29}">{escape(r.type)} · {note}</text>'
+        f'<text class="kind" x="{middle}" y="{y + 29}">{escape(note)}</text>'
         f'<text class="print" x="{middle}" y="{y + 42}">{r.fingerprint}</text></g>'
     )

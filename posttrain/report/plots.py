@@ -23,7 +23,7 @@ VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"} | {c: f"s
 WIDTH = 4.1  # inches at 96 per inch: the width of a phone's text column
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "font.size": 8.5,
+    "font.size": 9.5,
     "font.family": "DejaVu Sans",
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -52,13 +52,15 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: y over x. dots: draw the points too (few measurements). series: number of its colour."""
+    """One curve: y over x. series: number of its colour. dots: draw the points too (few
+    measurements). noisy: draw a running mean over the points, which stay visible behind it."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     series: int = 1
     dots: bool = False
+    noisy: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _svg(figure: "Figure", salt: str, title: str) -> str:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, f"var(--{variable})")
-    text = re.sub(r'id="([a-zA-Z_]+_?\d*)"', rf'id="{salt}-\1"', text)  # figure_1, axes_1 ... repeat in every drawing
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)  # figure_1, axes_1 ...: in every drawing, and never referred to
     size = re.search(r'viewBox="([^"]*)"', text)
     box = size.group(1) if size else "0 0 400 300"
     head = f'<svg class="plot" role="img" aria-label="{_attribute(title)}" viewBox="{box}" xmlns:xlink="http://www.w3.org/1999/xlink">'
@@ -129,7 +131,7 @@ def curves(
         axes.tick_params(length=0)
         axes.locator_params(axis="y", nbins=5)
         if len(lines) > 1:
-            axes.legend(frameon=False, loc="best", handlelength=1.4, fontsize=8)
+            axes.legend(frameon=False, loc="best", handlelength=1.4, fontsize=9)
         return _svg(figure, salt, title)
 
 
@@ -137,7 +139,7 @@ def _draw(axes: "Axes", line: Line) -> None:
     color = SERIES[line.series % len(SERIES)]
     if line.dots:
         axes.plot(line.x, line.y, color=color, label=line.label, marker="o", markersize=4.2, linewidth=1.3)
-    elif len(line.x) > 40:  # the noise stays visible behind its running mean
+    elif line.noisy and len(line.x) > 40:
         axes.plot(line.x, line.y, color=color, alpha=0.28, linewidth=0.9)
         axes.plot(line.x, smooth(line.y, len(line.y) / 25), color=color, label=line.label)
     else:
@@ -160,16 +162,16 @@ def forest(salt: str, title: str, rows: Sequence[DotRow], labels: Mapping[int, s
 
     share: values are shares of 1, drawn on a common axis from 0 to 100%.
     """
-    step = 0.19
-    heights = [0.34 + step * len(row.dots) for row in rows]
+    step = 0.18
+    heights = [0.38 + step * len(row.dots) for row in rows]
     with _figure(sum(heights) + 0.35) as (figure, axes):
         top = 0.0
         for row, height in zip(rows, heights):
-            axes.text(0.0, top + 0.12, row.label, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
+            axes.text(0.0, top + 0.14, row.label, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5)
             for i, dot in enumerate(row.dots):
-                y, color = top + 0.32 + step * i, SERIES[dot.series % len(SERIES)]
+                y, color = top + 0.36 + step * i, SERIES[dot.series % len(SERIES)]
                 axes.plot([dot.low, dot.high], [y, y], color=color, linewidth=2.2, alpha=0.55)
-                axes.plot([dot.value], [y], color=color, marker="o", markersize=5.2, label=labels.get(dot.series, ""))
+                axes.plot([dot.value], [y], color=color, marker="o", markersize=5.8, label=labels.get(dot.series, ""))
             top += height
         axes.set_ylim(top + 0.02, -0.02)
         axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""What the page shows, in the order in which it shows it: plain dataclasses that the template only has to print.
+"""From the collected artefacts of a run to what its page shows.
 
 Left out on purpose: reading files (collect.py), tests (compare.py), drawing (plots.py), HTML (template.html).
 """
@@ -11,181 +11,30 @@ from typing import Any
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
 from posttrain.report import collect, compare, lineage, plots, words
-from posttrain.report.collect import Estimate, Report
+from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
-from posttrain.report.samples import Sample, choose
+from posttrain.report.page import (
+    Box,
+    Card,
+    Curves,
+    DataView,
+    GateView,
+    Head,
+    Page,
+    Row,
+    RuleView,
+    Shown,
+    StageLine,
+    Step,
+    Suite,
+    Verdict,
+)
+from posttrain.report.samples import choose
 from posttrain.rows import digest
 
+MAX_CATEGORIES = 30
 MAX_NAMED = 200  # regressions named for one metric
-
-
-@dataclass(frozen=True)
-class Verdict:
-    tone: str
-    title: str
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Card:
-    label: str
-    value: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Head:
-    """A column of the tables."""
-
-    label: str
-    series: int
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A change with how to print it."""
-
-    label: str
-    by: float
-    share: bool
-    tone: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """A training stage: what it added to the policy before it and what it cost."""
-
-    name: str
-    before: str
-    series: int
-    seconds: float
-    also: str
-    tokens: float
-    speed: float
-    flops: float
-    money: str
-    peak_gib: float
-    changes: Mapping[str, Change]
-    better: Sequence[Shown]
-    worse: Sequence[Shown]
-    same: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Row:
-    metric: str
-    label: str
-    n: int
-    estimates: Sequence[Estimate | None]
-    change: Change | None
-    share: bool
-    higher_is_better: bool | None
-
-
-@dataclass(frozen=True)
-class Suite:
-    title: str
-    rows: Sequence[Row]
-    plots: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Curves:
-    name: str
-    series: int
-    note: str
-    plots: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Box:
-    """Counted groups with examples, or a sentence that there is nothing."""
-
-    title: str
-    groups: Sequence[collect.Group]
-    empty: str
-    warn: bool = False
-
-
-@dataclass(frozen=True)
-class DataView:
-    name: str
-    note: str
-    counts: Sequence[tuple[str, int, float]] = ()
-    counts_title: str = ""
-    facts: Sequence[tuple[str, str]] = ()
-    facts_title: str = ""
-    boxes: Sequence[Box] = ()
-
-
-@dataclass(frozen=True)
-class RuleView:
-    rule: str
-    verdict: str
-    n: int | None
-    baseline: float | None
-    candidate: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    detectable: float | None
-    share: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class GateView:
-    name: str
-    verdict: str
-    what: str
-    rules: Sequence[RuleView]
-    notes: Sequence[tuple[str, Sequence[str]]]
-
-
-@dataclass(frozen=True)
-class StageLine:
-    name: str
-    type: str
-    fingerprint: str
-    seconds: float
-    tokens: float
-    flops: float
-    peak_gib: float
-    money: str
-
-
-@dataclass(frozen=True)
-class Page:
-    name: str
-    when: str
-    verdict: Verdict
-    cards: Sequence[Card]
-    enough: Sequence[str]
-    steps: Sequence[Step]
-    reports: Sequence[Head]
-    suites: Sequence[Suite]
-    samples: Sequence[Sample]
-    gates: Sequence[GateView]
-    trainings: Sequence[Curves]
-    data: Sequence[DataView]
-    lineage: str
-    skipped: str
-    stages: Sequence[StageLine]
-    recipe: str
-    versions: Sequence[tuple[str, str]]
-    first: str = ""
-    last: str = ""
-
-    @property
-    def contents(self) -> list[tuple[str, str]]:
-        """(anchor, title) of the sections that are there."""
-        all_of_them = (
-            ("enough", "Is SFT enough?", self.steps), ("metrics", "Before and after", self.suites),
-            ("answers", "Answers", self.samples), ("gate", "Gate", self.gates), ("data", "What went in", self.data),
-            ("training", "Training", self.trainings), ("lineage", "Lineage", True), ("recipe", "Recipe", True),
-        )  # fmt: skip
-        return [(anchor, title) for anchor, title, there in all_of_them if there]
 
 
 @dataclass(frozen=True)
@@ -316,7 +165,10 @@ def _step(run: Run, node: Node, before: Node) -> Step:
     own = node.record
     new, old = (next((r for r in run.reports if r.policy == n.key), None) for n in (node, before))
     changes = compare.changes(old, new) if new and old else {}
-    shown = [Shown(f"{words.suite(m)}: {words.label(m)}", c.by, is_share(run, m), c.tone) for m, c in changes.items()]
+    shown = [
+        Shown(f"{words.suite(m)}: {words.label(m)}", c.by, compare.is_share(m, run.reports), c.tone)
+        for m, c in changes.items()
+    ]
     others = [n.name for n in made if n.key != node.key and n.record.seconds >= 1]
     return Step(
         name=node.name, before=before.name, series=run.series[node.key], seconds=spent.seconds,
@@ -344,20 +196,12 @@ def enough(steps: Sequence[Step]) -> list[str]:
     if not last.better:
         lines.append(f"By these numbers {last.before} is enough: {last.name} added no clear improvement.")
     else:
-        names = words.listed([b.label for b in last.better])
-        lines.append(f"{last.before} alone is not enough if you care about {names}: only {last.name} brought those up.")
+        names = words.listed([f"{b.label} ({words.signed(b.by, b.share)})" for b in last.better])
+        lines.append(f"{last.before} alone is not enough if these matter, which {last.name} improved further: {names}.")
     return lines
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-def is_share(run: Run, metric: str) -> bool:
-    """Whether a metric is printed in per cent: all its values and intervals lie between 0 and 1."""
-    known = [r.estimates[metric] for r in run.reports if metric in r.estimates]
-    ends = [x for e in known for x in (e.value, e.low, e.high) if x is not None]
-    counted = [i.metrics[metric] for r in run.reports[:1] for i in r.paired.items if metric in i.metrics]
-    return bool(ends) and all(0 <= x <= 1 for x in [*ends, *counted])
 
 
 def suite_tables(run: Run) -> list[Suite]:
@@ -376,7 +220,7 @@ def _row(run: Run, metric: str, change: Change | None) -> Row:
     estimates = [r.estimates.get(metric) for r in run.reports]
     better = next((r.higher_is_better(metric) for r in run.reports if metric in r.estimates), True)
     n = max((e.n for e in estimates if e), default=0)
-    return Row(metric, words.label(metric), n, estimates, change, is_share(run, metric), better)
+    return Row(metric, words.label(metric), n, estimates, change, compare.is_share(metric, run.reports), better)
 
 
 def _dot_plots(run: Run, title: str, rows: Sequence[Row]) -> list[str]:
@@ -433,7 +277,7 @@ def _line(training: collect.Training, key: str, label: str, number: int) -> plot
     if len(points) < 2:
         return None
     x, y = zip(*points)
-    return plots.Line(label, x, y, series=1 + number, dots=key.startswith("held_"))
+    return plots.Line(label, x, y, series=1 + number, dots=key.startswith("held_"), noisy=key != "lr")
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -443,15 +287,34 @@ def data_view(d: collect.Data) -> DataView:
     total = max(d.categories.values(), default=1)
     facts = [("rows for training", f"{d.rows:,}"), ("held out", f"{d.holdout:,}")]
     facts += [(f"from {source}", f"{n:,}") for source, n in d.sources.items()]
-    facts += numbers(d.node.record.metrics)
+    facts += [*decontamination(d), *numbers(d.node.record.metrics)]
     boxes = [Box("Ledger: rows left out", d.ledger, "No row was left out.")]
     if d.audit or (d.node.folder / "audit.json").exists():
         boxes.append(Box("Audit: rows that may do harm", d.audit, "The audit found nothing to warn of.", warn=True))
     return DataView(
         name=d.node.name, note=f"{d.rows + d.holdout:,} {d.node.record.makes}",
-        counts=[(name, n, n / total) for name, n in d.categories.items()], counts_title="Rows by category",
+        counts=_top(d.categories, total), counts_title="Rows by category",
         facts=facts, facts_title="Counts", boxes=boxes,
     )  # fmt: skip
+
+
+def decontamination(d: collect.Data) -> list[tuple[str, str]]:
+    """Which suites the rows were checked against, and how many rows held one of their items."""
+    suites = d.node.record.knobs.get("decontaminate") or ()
+    if not suites:
+        return []
+    held = sum(g.count for g in d.ledger if "evaluation item" in g.title)
+    return [("checked against", words.listed([str(s) for s in suites], 12)), ("held an evaluation item", f"{held:,}")]
+
+
+def _top(counts: Mapping[str, int], total: int) -> list[tuple[str, int, float]]:
+    """(name, count, share of the largest) of the largest categories, and the rest in one line."""
+    shown = list(counts.items())[:MAX_CATEGORIES]
+    rest = sum(counts.values()) - sum(n for _, n in shown)
+    named = [(name.replace("_", " "), n) for name, n in shown]
+    if rest:
+        named.append((f"{len(counts) - len(shown)} more", rest))
+    return [(name, n, min(1.0, n / total)) for name, n in named]
 
 
 def numbers(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -503,13 +366,13 @@ def gate_view(run: Run, gate: collect.Gate) -> GateView:
         if names:
             notes.append((f"{words.many(len(names), 'item')} only in {side}, not compared", names[:MAX_NAMED]))
     if not d.only_candidate and not d.only_baseline:
-        notes.append(("Every item of either report was paired with the other", ()))
+        notes.append(("Unmatched items: none, every item of either report was paired with the other", ()))
     notes += regressions(run, gate)
     return GateView(gate.node.name, d.verdict, what, [_rule_view(run, r) for r in d.results], notes)
 
 
 def _noise(run: Run, c: Any) -> str:
-    share = is_share(run, c.metric)
+    share = compare.is_share(c.metric, run.reports)
     ends = f"[{words.signed(c.low, share)}, {words.signed(c.high, share)}]"
     return f"{c.metric}: {words.signed(c.difference, share)} {ends}, {c.changed:.1%} of {c.n} items changed"
 
@@ -517,7 +380,7 @@ def _noise(run: Run, c: Any) -> str:
 def _rule_view(run: Run, result: Any) -> RuleView:
     from posttrain import stats
 
-    c, share = result.compared, is_share(run, result.rule.metric)
+    c, share = result.compared, compare.is_share(result.rule.metric, run.reports)
     seen = stats.minimum_detectable_drop(c.changed, c.n) if c and c.test == "mcnemar" else None
     numbers = (c.n, c.baseline, c.candidate, c.difference, c.low, c.high, seen) if c else (None,) * 7
     return RuleView(result.rule.words(), result.verdict, *numbers, share, words.why(result))
@@ -532,7 +395,7 @@ def regressions(run: Run, gate: collect.Gate) -> list[tuple[str, list[str]]]:
     for metric in dict.fromkeys(r.rule.metric for r in gate.decision.results):
         lost = compare.lost_items(metric, baseline, candidate)
         if lost:
-            share = is_share(run, metric)
+            share = compare.is_share(metric, run.reports)
             told = [f"{n}: {words.value(a, share)} → {words.value(b, share)}" for n, a, b in lost[:MAX_NAMED]]
             found.append((f"{metric}: {words.many(len(lost), 'item')} got worse", told))
     return found

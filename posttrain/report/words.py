@@ -62,7 +62,7 @@ def money(amount: float, price_per_hour: float) -> str:
     """In the currency of the rate; a dash when no rate was given."""
     if not price_per_hour:
         return NONE
-    return f"{amount:.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"
+    return f"{amount:.2f}" if amount >= 0.1 or not amount else f"{amount:.4f}"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
@@ -82,7 +82,8 @@ def label(metric: str) -> str:
 
 
 def suite(metric: str) -> str:
-    return metric.partition(".")[0].replace("_", " ")
+    name = metric.partition(".")[0]
+    return "every answer" if name == "all" else name.replace("_", " ")
 
 
 def verdict_lines(decision: Decision, candidate: str, baseline: str) -> list[str]:

@@ -10,6 +10,7 @@ Left out on purpose: paging, keys and values in fewer bits, a second device.
 """
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posttrain.errors import UserError
 from posttrain.sampler import forward
 
 ROUND = 32  # tokens: prompts and the looked-at cache are rounded up to multiples of it
+SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # slots that a step looks at: few different shapes
 AREA = 4096  # prompts in a pass x longest of them, at most (a single longer prompt is a pass of its own)
 
 
@@ -146,9 +149,11 @@ class Batched:
     """Many answers at once over preallocated keys and values: one forward pass per token for all slots."""
 
     def __init__(self, hf: nn.Module, slots: int, positions: int):
+        forward.register()
         self.hf, self.slots, self.positions = hf, slots, round_up(positions)
         self.device = next(hf.parameters()).device
         self.linears = forward.turnable(hf)
+        self.keeps = "logits_to_keep" in inspect.signature(hf.forward).parameters
         self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
         self.values: dict[int, Tensor] = {}
 
@@ -178,17 +183,23 @@ class Batched:
             own[target].copy_(own[source])
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Next-token logits [B, V] of slots 0..B-1, each of which gets its token at its position."""
-        token_B1, position_B1 = (torch.tensor(x, device=self.device)[:, None] for x in (tokens, positions))
+        """Next-token logits [B, V] of slots 0..B-1, each of which gets its token at its position.
+
+        A few slots more may be computed for the sake of few shapes; they are free, and writing to them harms nobody.
+        """
+        size = min(next((s for s in SIZES if s >= len(tokens)), self.slots), self.slots)
+        spare = [0] * (size - len(tokens))
+        token_B1, position_B1 = (torch.tensor([*x, *spare], device=self.device)[:, None] for x in (tokens, positions))
         work = Stepping(self.keys, self.values, position_B1[:, 0], round_up(max(positions) + 1))
-        return self._logits(token_B1, position_B1, work, None)[:, -1]
+        return self._logits(token_B1, position_B1, work, None)[: len(tokens), -1]
 
     def _logits(self, ids: Tensor, position: Tensor, work: Reading | Stepping, keep: Tensor | None) -> Tensor:
         with forward.borrowed(self.hf, forward.NAME, self.linears):
-            if keep is None or not forward.accepts(self.hf.forward, "logits_to_keep"):
-                logits = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work).logits
-                return logits if keep is None else logits[:, keep]
-            return self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, logits_to_keep=keep).logits
+            if keep is not None and self.keeps:
+                more = {"logits_to_keep": keep}
+                return self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
+            logits = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work).logits
+            return logits if keep is None else logits[:, keep]
 
 
 def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
@@ -225,16 +236,15 @@ class Plain:
         self.caches[target] = self.caches.pop(source)
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        rows = []
-        for slot, (token, position) in enumerate(zip(tokens, positions)):
-            live = position > 0  # an empty slot stands at position 0; whoever has a prompt stands behind it
-            rows.append(self._forward([token], self.caches[slot]).logits[0, -1] if live else None)
-        some = next(r for r in rows if r is not None)
-        return torch.stack([torch.zeros_like(some) if r is None else r for r in rows])
+        return torch.stack([self._forward([t], self.caches[slot]).logits[0, -1] for slot, t in enumerate(tokens)])
 
     def _forward(self, ids: list[int], cache: Any) -> Any:
         with forward.borrowed(self.hf, None, []):
-            return self.hf(input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, use_cache=True)
+            out = self.hf(input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, use_cache=True)
+        if getattr(out, "past_key_values", None) is None:
+            kind = self.hf.config.model_type
+            raise UserError(f"the local sampler does not know how a model of type {kind!r} remembers what it has read")
+        return out
 
 
 def fits(hf: Any) -> bool:

@@ -17,13 +17,10 @@ import torch
 
 from posttrain.errors import UserError
 from posttrain.rows import Sample, Termination
-from posttrain.sampler import forward
 from posttrain.sampler.base import Sampling
 from posttrain.sampler.cache import Batched, Engine, Plain, Stem, context, fits
 from posttrain.sampler.choose import choose, uniforms
 from posttrain.sampler.text import shown, stop_at
-
-SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # slots a step may look at
 
 OnStep = Callable[[int, int], None]  # (samples finished, tokens drawn) since the last call
 
@@ -39,7 +36,7 @@ class Row:
     uniform: np.ndarray
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
-    cut: int | None = None  # where a stop string begins in the decoded ids
+    cut: int | None = None  # where a stop string begins in the text
     ended: Termination | None = None
 
 
@@ -59,7 +56,6 @@ class Local:
     """
 
     def __init__(self, model: Any, chat: Any, batch: int = 32, *, engine: Literal["auto", "batched", "plain"] = "auto"):
-        forward.register()
         hf = getattr(model, "hf", model)
         self.hf = hf.get_base_model() if hasattr(hf, "peft_config") else hf  # adapters live inside the base's layers
         self.chat, self.batch, self.version = chat, batch, 0
@@ -90,13 +86,13 @@ class Local:
 
     def stream(self, prompt: Sequence[int], how: Sampling) -> Iterator[str]:
         """Pieces of one answer as they are drawn; joined they are the sample's text. Characters are never split."""
-        sent = ""
+        sent, ends = "", [*how.stop, *filter(None, [self.chat.tail])]
         for turn in self.turns([prompt], 1, how):
             row = turn.rows[0]
             if row.ended:
                 text = self.finish(row).text
             else:
-                text = shown(self.chat.parse(row.ids)[0].content, [*how.stop, *filter(None, [self.chat.tail])])
+                text = shown(self.text_of(row.ids), ends)
             if text.startswith(sent) and len(text) > len(sent):
                 yield text[len(sent) :]
                 sent = text
@@ -104,11 +100,14 @@ class Local:
     def finish(self, row: Row) -> Sample:
         """The sample of an ended row. A control token inside the answer makes it "malformed"."""
         said, parsed = self.chat.parse(row.ids)
-        text = said.content
-        if row.cut is not None:
-            text = self.chat.decode(row.ids)[: row.cut].removeprefix(self.chat.lead)
         ended = parsed if parsed == "malformed" else row.ended
-        return Sample(text=text, ids=tuple(row.ids), logps=tuple(row.logps), ended=ended, version=self.version)
+        return Sample(
+            text=said.content[: row.cut], ids=tuple(row.ids), logps=tuple(row.logps), ended=ended, version=self.version
+        )
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What the assistant has said so far; what the template puts before its stop token is not counted as said."""
+        return str(self.chat.parse(ids)[0].content)
 
     def turns(self, prompts: Sequence[Sequence[int]], n: int, how: Sampling) -> Iterator[Turn]:
         """The work itself, a step at a time. Between two steps the model is as its owner left it."""
@@ -166,12 +165,9 @@ class Local:
         return torch.stack([s.logits_V for s in own])
 
     def _step(self, engine: Engine, rows: list[Row]) -> torch.Tensor:
-        """Feed every row's newest token: logits [B, V]. Slots between len(rows) and B hold nothing."""
-        size = next((s for s in SIZES if s >= len(rows)), len(rows))
-        spare = [0] * (min(size, self.batch) - len(rows) if self.batched else 0)
+        """Feed every row's newest token: logits [B, V]. Row k stands in slot k."""
         with self._turn:
-            logits = engine.step([r.ids[-1] for r in rows] + spare, [r.at for r in rows] + spare)
-        return logits[: len(rows)]
+            return engine.step([r.ids[-1] for r in rows], [r.at for r in rows])
 
     def _draw(self, rows: list[Row], logits_BV: torch.Tensor, how: Sampling) -> None:
         u_B = torch.tensor([r.uniform[len(r.ids)] for r in rows], dtype=torch.float64, device=logits_BV.device)
@@ -183,7 +179,7 @@ class Local:
             row.at += 1
             if token in stops:
                 row.ended = "stop"
-            elif how.stop and (cut := stop_at(self.chat, row.ids, how.stop)) is not None:
+            elif how.stop and (cut := stop_at(self.text_of, row.ids, how.stop)) is not None:
                 row.cut, row.ended = cut, "stop"
             elif len(row.ids) >= row.limit:
                 row.ended = "length"

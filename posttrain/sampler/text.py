@@ -3,23 +3,22 @@
 Left out on purpose: templates and control tokens (render.py).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 BROKEN = "\ufffd"  # what a tokenizer shows for bytes that are not a character, or not yet
 
 
-def stop_at(chat: Any, ids: Sequence[int], stops: Sequence[str]) -> int | None:
-    """Where in `chat.decode(ids)` the first stop string begins, None if there is none.
+def stop_at(text_of: Callable[[Sequence[int]], str], ids: Sequence[int], stops: Sequence[str]) -> int | None:
+    """Where in `text_of(ids)` the first stop string begins, None if there is none.
 
     Looks at the newest tokens first: a token gives at least one byte, so a stop string that ends with the last token
     lies in as many tokens as it has bytes, and a few more for tokens that give nothing.
     """
     reach = max(len(s.encode()) for s in stops) + 8
-    tail = chat.decode(ids[-reach:])
+    tail = text_of(ids[-reach:])
     if not any(s in tail for s in stops):
         return None
-    text = chat.decode(ids)
+    text = text_of(ids)
     return min((text.index(s) for s in stops if s in text), default=None)
 
 

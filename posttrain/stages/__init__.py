@@ -1,4 +1,4 @@
-"""Stages: one file is one box of the pipeline. STAGES lists every type a recipe may name, in the order of a usual run."""
+"""One file is one box of the pipeline. STAGES lists every type a recipe may name, in the order of a usual run."""
 
 from posttrain.pipeline import Stage
 from posttrain.stages.base import Base

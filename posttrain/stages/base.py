@@ -1,6 +1,6 @@
 """The model a recipe starts from: bundled, a folder, or a Hugging Face id, given a chat template.
 
-The weights are linked, not copied. Left out on purpose: training, quantisation. Importing this file does not import torch.
+The weights are linked, not copied. Left out on purpose: quantisation. Importing this file does not import torch.
 """
 
 import os
@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from posttrain import bundled
 from posttrain.errors import UserError
+from posttrain.locate import find
 from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage
 
 
@@ -52,29 +53,11 @@ class Base(Stage):
         return {"parameters": float(count_parameters(out))}
 
 
-def find(model: str, revision: str | None = None) -> Path:
-    """The folder of a model named as in a recipe. Raises UserError when it cannot be had."""
-    if model == "bundled":
-        return bundled.model()
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise UserError("this folder holds no model (no config.json)", where=str(folder))
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, revision=revision))
-    except Exception as error:  # network, authentication, unknown id: the library has many exceptions for one remedy
-        raise UserError(
-            f"cannot fetch {model!r} from the Hugging Face hub: {str(error).splitlines()[0]}",
-            remedy="check the id and the network, or give a local folder; gated models need `hf auth login`",
-        ) from None
-
-
 def digest_of_folder(folder: Path) -> str:
     """Content hash over a model folder's files, 16 hex digits."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    files = sorted(
+        p for p in folder.iterdir() if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja", ".model")
+    )
     total = sha256()
     for path in files:
         with path.open("rb") as f:

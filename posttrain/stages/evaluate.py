@@ -85,13 +85,16 @@ class Likelihood:
         self.first: int = chat.stop_ids[-1] if first is None else first
 
     def __call__(self, questions: Sequence[runner.Question], on_step: runner.OnStep) -> list[list[list[float]]]:
+        import torch
+
         from posttrain import packing
 
         docs = [self.doc(*question) for question in questions]
         found: list[list[list[float]]] = [[] for _ in docs]
         for chosen in packing.plan([packing.size(doc) for doc in docs], self._budget(docs), seed=None):
             pack = packing.build([docs[i] for i in chosen], pad_id=self.chat.pad_id)
-            logps = self.model.score(pack).tolist()
+            with torch.no_grad():
+                logps = self.model.token_logps(pack).tolist()
             at = 0
             for i in chosen:
                 for branch in docs[i].branches:

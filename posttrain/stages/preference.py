@@ -13,13 +13,14 @@ from posttrain.objectives import preference
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime
 from posttrain.rows import Pair, digest
 from posttrain.spec import one_of
-from posttrain.stages.training import Training, cost, evaluation_packs, keep_ledger, read_rows
+from posttrain.stages.training import Training, cost, evaluation_packs, read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from posttrain import packing
     from posttrain.model import Model
+    from posttrain.train import Facts
 
 
 class Preference(Training):
@@ -34,40 +35,30 @@ class Preference(Training):
     sft: float = 0.0  # weight of the chosen answers' mean NLL, against drifting away from text: RPO, arXiv:2404.19733
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain import packing, train
-        from posttrain.model import load_model
-        from posttrain.preflight import preflight
-        from posttrain.render import load_chat
+        from posttrain import packing
 
-        chat = load_chat(inputs.one("policy"))
         pairs = read_rows(inputs.many("pairs"), "train.jsonl", Pair)
         held = read_rows(inputs.many("pairs"), "holdout.jsonl", Pair)
-        limits = {"max_tokens": min(self.max_tokens, self.micro_tokens)}
-        found = preflight(pairs, chat, too_long=self.too_long, **limits)
-        held_docs = preflight(held, chat, too_long="drop", **limits).docs if held else []
-        keep_ledger(found, out, runtime)
-        model = load_model(inputs.one("policy"), runtime, train=True, lora=self.lora)
-        objective = self.loss.bind()
+        ready = self.prepare(inputs, pairs, held, out, runtime)
+        model, pad_id, objective = ready.model, ready.chat.pad_id, self.loss.bind()
+        start = inputs.one("policy").name  # a fingerprint: what the reference's weights were made of
 
-        def reference(docs, name):  # type: ignore[no-untyped-def]
-            key = digest([inputs.one("policy").name, [[d.prefix, [list(b.ids) for b in d.branches]] for d in docs]])
+        def reference(docs: "Sequence[packing.Doc]", name: str) -> "Tensor":
+            key = digest([start, [[d.prefix, [list(b.ids) for b in d.branches]] for d in docs]])
             path = out / f"reference-{name}-{key}.safetensors"
-            return cached_reference(model, docs, path, self.micro_tokens, chat.pad_id, runtime)
+            return cached_reference(model, docs, path, self.micro_tokens, pad_id, runtime)
 
-        ref_P2, held_ref_P2 = reference(found.docs, "train"), reference(held_docs, "held")
-        rows = train.Rows(
-            sizes=[packing.size(d) for d in found.docs], counts=[1.0] * len(found.docs), names=found.names
-        )
+        ref_P2, held_ref_P2 = reference(ready.docs, "train"), reference(ready.held, "held")
 
-        def loss(indices, total):  # type: ignore[no-untyped-def]
-            pack = packing.build([found.docs[i] for i in indices], pad_to=self.micro_tokens, pad_id=chat.pad_id)
+        def loss(indices: Sequence[int], total: float) -> "tuple[Tensor, Facts]":
+            pack = packing.build([ready.docs[i] for i in indices], pad_to=self.micro_tokens, pad_id=pad_id)
             return pair_loss(model, pack, ref_P2[list(indices)], objective, total, self.sft)
 
         def evaluate() -> dict[str, float]:
-            return held_out(model, held_docs, held_ref_P2, objective, self.micro_tokens, chat.pad_id)
+            return held_out(model, ready.held, held_ref_P2, objective, self.micro_tokens, pad_id)
 
-        cursor = self.fit(model, rows, loss, evaluate if held_docs else None, out, runtime)
-        self.save(model, chat, out)
+        cursor = self.fit(ready, [1.0] * len(ready.docs), loss, evaluate, out, runtime)
+        self.save(ready, out)
         for path in out.glob("reference-*.safetensors"):
             path.unlink()
         return summary(cursor.log, len(pairs)) | cost(cursor, model.flops_per_token)
@@ -84,7 +75,7 @@ def summary(log: Sequence[dict[str, Any]], rows: int) -> Metrics:
 
 
 def pair_logps(model: "Model", pack: "packing.Pack") -> "tuple[Tensor, Tensor, Tensor]":
-    """Summed answer log-probs and lengths of a micro-batch of pairs -> (logp_B2, len_B2, logp_N); column 0 is chosen."""
+    """Answer log-probs, summed, and lengths of a micro-batch of pairs -> (logp_B2, len_B2, logp_N); column 0: chosen."""
     import torch
 
     from posttrain.objectives.reduce import sequence_sum
@@ -99,7 +90,9 @@ def _pairs(logp_B2: "Tensor", ref_B2: "Tensor", len_B2: "Tensor") -> preference.
     return preference.Pairs(*logp_B2.unbind(1), *ref_B2.to(logp_B2).unbind(1), *len_B2.to(logp_B2).unbind(1))
 
 
-def pair_loss(model: "Model", pack: "packing.Pack", ref_B2: "Tensor", objective: Any, total: float, sft: float):  # type: ignore[no-untyped-def]
+def pair_loss(
+    model: "Model", pack: "packing.Pack", ref_B2: "Tensor", objective: Any, total: float, sft: float
+) -> "tuple[Tensor, Facts]":
     """(loss scalar, facts) of one micro-batch; total: pairs in the whole optimiser step."""
     logp_B2, len_B2, _ = pair_logps(model, pack)
     p = _pairs(logp_B2, ref_B2, len_B2)
@@ -115,7 +108,7 @@ def _facts(p: preference.Pairs, loss_B: "Tensor") -> "dict[str, Tensor]":
     c_B, r_B = preference.chosen_reward(p).detach(), preference.rejected_reward(p).detach()
     return {
         "loss": loss_B.detach(),
-        "accuracy": (c_B > r_B).float(),
+        "accuracy": (c_B > r_B).float() + 0.5 * (c_B == r_B).float(),  # ties count half
         "margin": c_B - r_B,
         "chosen_reward": c_B,
         "rejected_reward": r_B,
@@ -124,9 +117,9 @@ def _facts(p: preference.Pairs, loss_B: "Tensor") -> "dict[str, Tensor]":
 
 
 def held_out(
-    model: "Model", docs: "list[packing.Doc]", ref_P2: "Tensor", objective: Any, micro_tokens: int, pad_id: int
+    model: "Model", docs: "Sequence[packing.Doc]", ref_P2: "Tensor", objective: Any, micro_tokens: int, pad_id: int
 ) -> dict[str, float]:
-    """Means over held-out pairs. accuracy is of implicit rewards; before training both rewards are 0, so it is 0."""
+    """Means over held-out pairs. accuracy is of implicit rewards: one half before training."""
     import torch
 
     sums: dict[str, float] = {}
@@ -140,9 +133,9 @@ def held_out(
 
 
 def cached_reference(
-    model: "Model", docs: "list[packing.Doc]", path: Path, micro_tokens: int, pad_id: int, runtime: Runtime
+    model: "Model", docs: "Sequence[packing.Doc]", path: Path, micro_tokens: int, pad_id: int, runtime: Runtime
 ) -> "Tensor":
-    """Reference log-probs [P, 2] of all pairs (chosen, rejected), computed once per (weights, rows) and kept in `path`."""
+    """Reference log-probs [P, 2] of all pairs (chosen, rejected), computed once and kept in `path`."""
     import torch
     from safetensors.torch import load_file, save_file
 

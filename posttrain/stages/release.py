@@ -12,16 +12,20 @@ this file does not import torch.
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_origin
 
 import yaml
 
 from posttrain.errors import UserError
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.report.lineage import Node, ancestry
+
+if TYPE_CHECKING:
+    from posttrain.report.card import About
 
 # What a model folder needs to be loaded; the rest of a policy's folder (logs, ledgers, another model's card) stays.
 RELEASED = (
@@ -55,15 +59,21 @@ class Release(Stage):
         gate = next(iter(inputs.many("gate")), None)
         nodes = ancestry([policy, *inputs.many("reports"), *inputs.many("gate")])
         files = copy_model(policy, out / "model")
-        write_text(out / "recipe.yaml", recipe_of(nodes, self.name))
+        recipe = recipe_of(nodes, self.name)
+        write_text(out / "recipe.yaml", recipe)
         weights = {name: sum256 for name, sum256 in files.items() if name.endswith(".safetensors")}
-        text = card(self, nodes, policy, gate, inputs.many("reports"), weights, runtime.price_per_hour)
+        text = card(self.about(), nodes, policy, gate, weights, recipe, runtime.price_per_hour)
         write_text(out / "model" / "README.md", text)
         write_text(out / "evidence.json", evidence(nodes, self.name, out))
         listed = [p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if p.is_file()]
         write_text(out / SUMS, "".join(f"{digest(out / name)}  {name}\n" for name in listed))
         size = sum((out / name).stat().st_size for name in listed)
         return {"files": float(len(listed)), "megabytes": size / 1e6, "stages_behind_it": float(len(nodes))}
+
+    def about(self) -> "About":
+        from posttrain.report.card import About
+
+        return About(**self.model_dump(include={f.name for f in fields(About)}))
 
 
 def copy_model(policy: Path, target: Path) -> dict[str, str]:

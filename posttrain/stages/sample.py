@@ -19,6 +19,8 @@ from posttrain.judge import rules
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
 
+REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
+
 
 class SamplePairs(Stage):
     """prompts: a bundled name or a JSONL file of items. n: answers sampled for each; at most one pair comes of each."""
@@ -60,9 +62,7 @@ class SamplePairs(Stage):
         prompts = [chat.prompt(item.messages) for item in items]
         with runtime.progress.task("sample", total=len(prompts) * self.n) as tick:
             groups = asyncio.run(
-                Local(model, chat).sample(
-                    prompts, self.n, how, on_step=lambda done, tokens: tick(done, tokens=tokens)
-                )
+                Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, tokens: tick(done, tokens=tokens))
             )
         found = [pair for item, group in zip(items, groups) if (pair := best_and_worst(item, group))]
         held = {p.id for p in found if int(digest(p.id), 16) % 1000 < 1000 * self.holdout}
@@ -95,7 +95,7 @@ def verify(item: Item, sample: Sample) -> bool:
 
 
 def best_and_worst(item: Item, samples: Sequence[Sample]) -> Pair | None:
-    """The likeliest right answer against the likeliest wrong one: the mistake this model is most sure of. None: no spread."""
+    """The likeliest right answer against the likeliest wrong one. None: all are right, or all are wrong."""
     right = [s for s in samples if verify(item, s)]
     wrong = [s for s in samples if not verify(item, s)]
     if not right or not wrong:
@@ -107,5 +107,5 @@ def best_and_worst(item: Item, samples: Sequence[Sample]) -> Pair | None:
     return Pair(
         id=f"sampled-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=chosen.text),
         rejected=Message(role="assistant", content=rejected.text), source="rule", category=f"sampled_{kind}",
-        reason={"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}[kind],
+        reason=REASONS[kind],
     )  # fmt: skip

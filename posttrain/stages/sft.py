@@ -3,16 +3,20 @@
 Left out on purpose: distillation, and data cleaning (stages/data.py). Importing this file does not import torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime
 from posttrain.rows import Demo
-from posttrain.stages.training import Training, cost, evaluation_packs, keep_ledger, read_rows
+from posttrain.stages.training import Training, cost, evaluation_packs, read_rows
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from posttrain import packing
     from posttrain.model import Model
+    from posttrain.train import Facts
 
 
 class Sft(Training):
@@ -27,46 +31,31 @@ class Sft(Training):
     loss: Literal["nll", "dft"] = "nll"
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain import packing, train
-        from posttrain.model import load_model
-        from posttrain.preflight import preflight
-        from posttrain.render import load_chat
+        from posttrain import packing
 
-        chat = load_chat(inputs.one("policy"))
         demos = read_rows(inputs.many("data"), "train.jsonl", Demo)
         held = read_rows(inputs.many("data"), "holdout.jsonl", Demo)
-        limits = {"max_tokens": min(self.max_tokens, self.micro_tokens), "train_on": self.train_on}
-        found = preflight(demos, chat, too_long=self.too_long, **limits)
-        held_docs = preflight(held, chat, too_long="drop", **limits).docs if held else []
-        keep_ledger(found, out, runtime)
-        model = load_model(inputs.one("policy"), runtime, train=True, lora=self.lora)
+        ready = self.prepare(inputs, demos, held, out, runtime, train_on=self.train_on)
+        model, pad_id = ready.model, ready.chat.pad_id
 
-        rows = train.Rows(
-            sizes=[packing.size(d) for d in found.docs],
-            counts=[float(sum(b.mask.count(True) for b in d.branches)) for d in found.docs],
-            names=found.names,
-        )
-
-        def loss(indices, total):  # type: ignore[no-untyped-def]
-            pack = packing.build([found.docs[i] for i in indices], pad_to=self.micro_tokens, pad_id=chat.pad_id)
+        def loss(indices: Sequence[int], total: float) -> "tuple[Tensor, Facts]":
+            pack = packing.build([ready.docs[i] for i in indices], pad_to=self.micro_tokens, pad_id=pad_id)
             return token_loss(model, pack, self.loss, total)
 
-        cursor = self.fit(
-            model, rows, loss, (lambda: held_out(model, held_docs, self.micro_tokens, chat.pad_id)) if held_docs else None,
-            out, runtime,
-        )  # fmt: skip
-        self.save(model, chat, out)
+        def evaluate() -> dict[str, float]:
+            return held_out(model, ready.held, self.micro_tokens, pad_id)
+
+        counts = [float(sum(b.mask.count(True) for b in d.branches)) for d in ready.docs]
+        cursor = self.fit(ready, counts, loss, evaluate, out, runtime)
+        self.save(ready, out)
         losses = [e["held_loss"] for e in cursor.log if "held_loss" in e]
-        final = min(losses) if self.patience and losses else losses[-1] if losses else float("nan")
-        facts = {"held_loss_before": losses[0], "held_loss": final} if losses else {}
-        return (
-            facts
-            | {"train_loss": cursor.log[-1]["loss"], "rows": float(len(demos))}
-            | cost(cursor, model.flops_per_token)
-        )
+        facts = {"rows": float(len(demos)), "train_loss": cursor.log[-1]["loss"]}
+        if losses:
+            facts |= {"held_loss_before": losses[0], "held_loss": min(losses) if self.patience else losses[-1]}
+        return facts | cost(cursor, model.flops_per_token)
 
 
-def token_loss(model: "Model", pack: "packing.Pack", loss: str, total: float):  # type: ignore[no-untyped-def]
+def token_loss(model: "Model", pack: "packing.Pack", loss: str, total: float) -> "tuple[Tensor, Facts]":
     """(loss scalar over `total` target tokens, facts) of one micro-batch."""
     import torch
 

@@ -6,19 +6,19 @@ Left out on purpose: the losses (objectives/), the loop (train.py). Importing th
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from posttrain.lora import Lora
-from posttrain.pipeline import Metrics, Runtime, Stage
+from posttrain.pipeline import Inputs, Metrics, Runtime, Stage
 
 if TYPE_CHECKING:
     from posttrain import packing
     from posttrain.model import Model
     from posttrain.preflight import Preflight
     from posttrain.render import Chat
-    from posttrain.train import Cursor, LossFn, Rows
+    from posttrain.train import Cursor, LossFn
 
 
 class Training(Stage):
@@ -42,36 +42,64 @@ class Training(Stage):
     patience: int = Field(default=0, ge=0)  # evaluations without improvement before stopping; 0: never
     seed: int = 0
 
+    def prepare(
+        self, inputs: Inputs, rows: Sequence[Any], held: Sequence[Any], out: Path, runtime: Runtime, **how: Any
+    ) -> "Ready":
+        """Pre-flight both sets of rows and load the policy. Raises UserError before any weight is touched."""
+        from posttrain.model import load_model
+        from posttrain.preflight import preflight
+        from posttrain.render import load_chat
+
+        chat = load_chat(inputs.one("policy"))
+        how["max_tokens"] = min(self.max_tokens, self.micro_tokens)
+        found = preflight(rows, chat, too_long=self.too_long, **how)
+        kept = preflight(held, chat, too_long="drop", **how).docs if held else []
+        keep_ledger(found, out, runtime)
+        model = load_model(inputs.one("policy"), runtime, train=True, lora=self.lora)
+        runtime.progress.say(f"  {len(found.docs)} rows, {len(kept)} held out; {model.said}")
+        return Ready(model, chat, found.docs, found.names, kept)
+
     def fit(
         self,
-        model: "Model",
-        rows: "Rows",
+        ready: "Ready",
+        counts: Sequence[float],
         loss: "LossFn",
-        evaluate: Callable[[], dict[str, float]] | None,
+        evaluate: Callable[[], dict[str, float]],
         out: Path,
         runtime: Runtime,
     ) -> "Cursor":
-        """Plan the steps, decide about compiling, train. The model ends on the last (or best) weights."""
-        from posttrain import train
+        """Plan the steps, decide about compiling, train. counts: what each row adds to the loss's denominator."""
+        from posttrain import packing, train
 
+        rows = train.Rows([packing.size(d) for d in ready.docs], counts, ready.names)
         steps, batches = train.schedule(
             rows, micro_tokens=self.micro_tokens, batch_tokens=self.batch_tokens,
             epochs=self.epochs, steps=self.steps, seed=self.seed,
         )  # fmt: skip
-        model.compile(micro_batches=steps * max(1, round(self.batch_tokens / self.micro_tokens)))
+        ready.model.compile(steps * max(1, round(self.batch_tokens / self.micro_tokens)))
         optim = train.Optim(self.lr, self.schedule, self.warmup, self.weight_decay, self.clip)
         return train.train(
-            model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
-            evaluate=evaluate, eval_every=self.eval_every, patience=self.patience,
+            ready.model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
+            evaluate=evaluate if ready.held else None, eval_every=self.eval_every, patience=self.patience,
         )  # fmt: skip
 
-    def save(self, model: "Model", chat: "Chat", out: Path) -> None:
-        """A folder that transformers loads: weights (LoRA merged), tokenizer with its chat template, generation config."""
+    def save(self, ready: "Ready", out: Path) -> None:
+        """A folder that transformers loads: weights (LoRA merged), tokenizer with its template, generation config."""
         from posttrain import train
 
-        model.save(out)
-        chat.save(out)
+        ready.model.save(out)
+        ready.chat.save(out)
         train.finish(out)
+
+
+class Ready(NamedTuple):
+    """What a training stage works with: the policy, its chat template, and rows as documents."""
+
+    model: "Model"
+    chat: "Chat"
+    docs: "list[packing.Doc]"
+    names: list[str]
+    held: "list[packing.Doc]"
 
 
 def keep_ledger(found: "Preflight", out: Path, runtime: Runtime) -> None:

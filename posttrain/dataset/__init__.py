@@ -1,0 +1,1 @@
+"""Pure functions over rows before training: near-duplicates, leaks from evaluation, the split, the audit. No torch."""

@@ -1,0 +1,127 @@
+"""Print rows as the model will see them, trained tokens in colour; or what is known of an artefact or a run.
+
+In a terminal green is what is trained, red a rejected answer, grey is context; elsewhere trained text stands between
+⟦ and ⟧, a rejected answer between ⟪ and ⟫. Left out on purpose: paging, editing, HTML (report/).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich.console import Console
+from rich.text import Text
+
+from posttrain import bundled, files, formats
+from posttrain.errors import UserError, nearest
+from posttrain.formats import KindName, Loaded
+from posttrain.pipeline import Record
+from posttrain.rows import Demo, Pair, Row
+
+if TYPE_CHECKING:
+    from posttrain.render import Chat, TrainOn
+
+KINDS: tuple[KindName, ...] = ("pairs", "demos", "prompts")
+STYLES = {"context": "bright_black", "trained": "black on green", "rejected": "black on red"}
+MARKS = {"context": ("", ""), "trained": ("⟦", "⟧"), "rejected": ("⟪", "⟫")}
+Piece = tuple[str, str]  # text, style
+
+
+def show(
+    what: str, *, model: str = "bundled", rows: int = 5, train_on: str = "assistant", console: Console | None = None
+) -> None:
+    """what: a data file, bundled:name, a hub id, a stage folder or a run folder. UserError when it is none of them."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    folder = Path(what).expanduser()
+    if (folder / "record.json").exists():
+        _artefact(folder, model, rows, train_on, console)
+    elif folder.is_dir() and any(folder.glob("*/record.json")):
+        _run(folder, console)
+    else:
+        _rows(what, KINDS, model, rows, train_on, console)
+
+
+def _run(folder: Path, console: Console) -> None:
+    records = sorted((Record.read(p.parent) for p in folder.glob("*/record.json")), key=lambda r: r.started)
+    for r in records:
+        console.print(f"{r.stage}-{r.fingerprint}  {r.type}  {_numbers(r.metrics)}")
+
+
+def _artefact(folder: Path, model: str, rows: int, train_on: str, console: Console) -> None:
+    record = Record.read(folder)
+    console.print(f"{record.stage} ({record.type}), made in {record.seconds:.0f} s: {_numbers(record.metrics, 20)}")
+    for name, knob in record.knobs.items():
+        console.print(f"  {name}: {knob}", style="bright_black")
+    audit = folder / "audit.json"
+    if audit.exists():
+        for w in json.loads(audit.read_text())["warnings"]:
+            console.print(f"  {'warning' if w['serious'] else 'note'}: {w['count']} answers {w['says']}")
+    kind: KindName | None = next((k for k in KINDS if k == record.makes), None)
+    if kind and (folder / "train.jsonl").exists():
+        _rows(str(folder / "train.jsonl"), (kind,), model, rows, train_on, console)
+
+
+def _numbers(metrics: dict[str, float], most: int = 5) -> str:
+    return ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:most])
+
+
+def _rows(what: str, kinds: Sequence[KindName], model: str, rows: int, train_on: str, console: Console) -> None:
+    from posttrain.locate import model_folder
+    from posttrain.render import TrainOn, load_chat
+
+    if train_on not in get_args(TrainOn):
+        raise UserError(f"train_on is not {train_on!r}", remedy=nearest(train_on, get_args(TrainOn)))
+    kind, loaded = read(what, kinds)
+    chat = load_chat(bundled.HERE / "model" if model == "bundled" else model_folder(model))
+    shapes = ", ".join(f"{n} as {shape}" for shape, n in loaded.shapes.items())
+    console.print(f"{len(loaded.rows)} {kind} (records read: {shapes}); {len(loaded.ledger)} left out")
+    for drop in loaded.ledger[:3]:
+        console.print(f"  {drop.where}: {drop.reason}", style="bright_black", markup=False)
+    for row, where in list(zip(loaded.rows, loaded.where))[:rows]:
+        shown = list(pieces(row, chat, train_on))  # type: ignore[arg-type]
+        console.print(f"\n--- {where}", style="bold", markup=False)
+        console.print(painted(shown, colour=console.is_terminal and not console.no_color))
+
+
+def read(what: str, kinds: Sequence[KindName] = KINDS) -> tuple[KindName, Loaded[Any]]:
+    """The first kind that at least half of the records fit; broken records are left to the ledger."""
+    files.resolve(what)  # a missing file is said once, and clearly
+    best: tuple[KindName, Loaded[Any]] | None = None
+    problem: UserError | None = None
+    for kind in kinds:
+        try:
+            loaded = formats.load(what, kind, bad_rows="skip")
+        except UserError as error:
+            problem = error
+            continue
+        if len(loaded.rows) >= len(loaded.ledger):
+            return kind, loaded
+        best = best or (kind, loaded)
+    if best is None:
+        raise problem or UserError("nothing to show", where=what)
+    return best
+
+
+def pieces(row: Row, chat: "Chat", train_on: "TrainOn" = "assistant") -> Iterator[Piece]:
+    """A row's text in runs of one style, decoded from the ids that training sees."""
+    if isinstance(row, Pair):
+        prompt, chosen = chat.continuation(row.prompt, row.chosen)
+        yield chat.decode(prompt), "context"
+        yield chat.decode(chosen), "trained"
+        yield chat.decode(chat.continuation(row.prompt, row.rejected)[1]), "rejected"
+    elif isinstance(row, Demo):
+        ids, mask = chat.example(row.messages, train_on)
+        for trained, run in groupby(zip(ids, mask), key=lambda x: x[1]):
+            yield chat.decode([i for i, _ in run]), "trained" if trained else "context"
+    else:
+        yield chat.decode(chat.prompt(getattr(row, "messages", ()))), "context"
+
+
+def painted(shown: Sequence[Piece], *, colour: bool) -> Text:
+    """Coloured for a terminal, between marks for anything else."""
+    text = Text()
+    for part, style in shown:
+        before, after = ("", "") if colour else MARKS[style]
+        text.append(before + part + after, style=STYLES[style] if colour else "")
+    return text

@@ -1,0 +1,129 @@
+"""The packed back end against the dense definition: values and gradients, prefixes, windows, soft caps, alignment."""
+
+import pytest
+import torch
+
+from posttrain import attention
+from posttrain.attention import attend, dense, visible
+from posttrain.packing import Branch, Doc, Layout, Segment, build
+
+H, K, D = 4, 2, 16
+
+
+def _docs(*shapes):
+    """(prefix length, branch lengths...) per document; token ids do not matter here."""
+    return [Doc([1] * p, [Branch([1] * n, [True] * n) for n in ns]) for p, *ns in shapes]
+
+
+LAYOUT = build(_docs((50, 40, 300), (0, 100), (3, 1, 17), (140, 5, 5, 5)), pad_to=32).layout
+TOKENS = 736  # 50 + 340, 100, 3 + 18, 140 + 15 = 666, and padding
+
+
+def _inputs(dtype, tokens=TOKENS, seed=0):
+    torch.manual_seed(seed)
+    q, k, v = (torch.randn(1, h, tokens, D, dtype=dtype).requires_grad_() for h in (H, K, K))
+    return (q, k, v), torch.randn(1, tokens, H, D, dtype=dtype)
+
+
+def _both(dtype, window, softcap):
+    """(output, gradients) of the packed back end and of the oracle, the oracle in fp32 at least."""
+    qkv, weight = _inputs(dtype)
+    mine = attend(None, *qkv, None, layout=LAYOUT, sliding_window=window, softcap=softcap)[0]
+    mine_grads = torch.autograd.grad((mine * weight).sum(), qkv)
+    wide = [x.detach().to(torch.promote_types(dtype, torch.float32)).requires_grad_() for x in qkv]
+    theirs = dense(*wide, visible(LAYOUT, TOKENS, window), scale=D**-0.5, softcap=softcap).transpose(1, 2)
+    theirs_grads = torch.autograd.grad((theirs * weight.to(theirs.dtype)).sum(), wide)
+    return (mine, *mine_grads), (theirs, *theirs_grads)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("window", [None, 7, 64, 1000])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 5e-6), (torch.bfloat16, 3e-2)])
+def test_equals_the_dense_definition(dtype, bound, window, softcap):
+    for mine, theirs in zip(*_both(dtype, window, softcap), strict=True):
+        assert (mine - theirs).abs().max() <= bound * theirs.abs().max()
+
+
+def test_dense_mask_by_hand():
+    """Prompt 0 1, branches 2 3 and 4: both see the prompt, not each other; 5 is padding."""
+    layout = Layout.of([Segment(0, 2, 0, 0), Segment(2, 4, 0, 2), Segment(4, 5, 0, 2)])
+    rows = ["100000", "110000", "111000", "111100", "110010", "000000"]
+    assert visible(layout, 6).int().tolist() == [[int(c) for c in row] for row in rows]
+
+
+def test_dense_window_counts_positions_not_indices():
+    """Window 2: token 4 stands at position 2, so it sees positions 1 and 2, which are the indices 1 and 4."""
+    layout = Layout.of([Segment(0, 2, 0, 0), Segment(2, 4, 0, 2), Segment(4, 5, 0, 2)])
+    assert visible(layout, 6, 2)[4].nonzero().flatten().tolist() == [1, 4]
+
+
+def test_dense_equals_pytorch():
+    (q, k, v), _ = _inputs(torch.float64, 20)
+    sees = torch.ones(20, 20, dtype=torch.bool).tril()
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(dense(q, k, v, sees, scale=D**-0.5), theirs, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_documents_are_isolated_bit_for_bit(dtype):
+    """Changing one document's queries, keys and values leaves the others' outputs and gradients bit-equal."""
+    (q, k, v), weight = _inputs(dtype)
+    first = slice(0, 390)
+    runs = []
+    for change in (0.0, 3.0):
+        qkv = [x.detach().clone() for x in (q, k, v)]
+        for x in qkv:
+            x[:, :, first] += change
+        qkv = [x.requires_grad_() for x in qkv]
+        out = attend(None, *qkv, None, layout=LAYOUT)[0]
+        runs.append((out.transpose(1, 2), *torch.autograd.grad((out * weight).sum(), qkv)))
+    for before, after in zip(*runs, strict=True):
+        assert torch.equal(before[:, :, 390:], after[:, :, 390:])
+        assert not torch.equal(before[:, :, first], after[:, :, first])
+
+
+def test_padding_is_zero_and_harmless():
+    qkv, weight = _inputs(torch.float32)
+    out = attend(None, *qkv, None, layout=LAYOUT)[0]
+    grads = torch.autograd.grad((out * weight).sum(), qkv)
+    assert not out[:, 666:].any()
+    assert not any(g[:, :, 666:].any() for g in grads)
+
+
+def test_huge_scores_do_not_overflow():
+    """A hidden key may score far above the visible ones; its exponential must not become NaN through inf x 0."""
+    (q, k, v), weight = _inputs(torch.float32)
+    with torch.no_grad():
+        q[:, :, :] = 40.0
+        k[:, :, 400:450] = 40.0
+    out = attend(None, q, k, v, None, layout=LAYOUT)[0]
+    grads = torch.autograd.grad((out * weight).sum(), (q, k, v))
+    assert all(torch.isfinite(x).all() for x in (out, *grads))
+
+
+def test_operator_contract():
+    """PyTorch's own checks of a custom operator: schema, fake tensors, autograd registration."""
+    (q, k, v), _ = _inputs(torch.float64, 40)
+    layout = build(_docs((4, 3, 5), (0, 20))).layout
+    args = [x.detach()[0].transpose(0, 1).contiguous().requires_grad_() for x in (q, k, v)]
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    result = torch.library.opcheck(attention.packed, (*args, layout.segments_S4, 0.25, 0, 0.0), test_utils=checks)
+    assert set(result.values()) == {"SUCCESS"}
+
+
+def test_gradients_by_finite_differences():
+    """Finite differences in float64 over a prefix with two branches, a window and a soft cap."""
+    torch.manual_seed(0)
+    segments = build(_docs((3, 2, 2))).layout.segments_S4
+    q, k, v = (torch.randn(7, h, 4, dtype=torch.float64, requires_grad=True) for h in (2, 1, 1))
+
+    def out(q, k, v):
+        return attention.packed(q, k, v, segments, 0.5, 4, 1.5)[0]
+
+    assert torch.autograd.gradcheck(out, (q, k, v), atol=1e-7)
+
+
+def test_sinks_are_refused():
+    qkv, _ = _inputs(torch.float32)
+    with pytest.raises(NotImplementedError, match="sinks"):
+        attend(None, *qkv, None, layout=LAYOUT, s_aux=torch.zeros(H))
