@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from posttrain.stages.sft import Sft
 
 
 class Clock(Progress):
-    """Progress that shows nothing and keeps, by title, when each piece of work ended and the tokens built until then."""
+    """Shows nothing; keeps, by title, when each piece of work ended and how many tokens had been built by then."""
 
     def __init__(self) -> None:
         super().__init__("silent")
@@ -63,9 +64,8 @@ class Clock(Progress):
 
     def pieces(self, title: str) -> dict[str, list[float]]:
         """Seconds and tokens of each piece of work of that title."""
-        marks = self.marks[title]
-        pairs = list(zip(marks, marks[1:]))
-        return {"seconds": [b[0] - a[0] for a, b in pairs], "tokens": [b[1] - a[1] for a, b in pairs]}
+        pairs = list(pairwise(self.marks[title]))
+        return {"seconds": [round(b[0] - a[0], 4) for a, b in pairs], "tokens": [b[1] - a[1] for a, b in pairs]}
 
 
 class Marking(Tick):
@@ -84,7 +84,7 @@ def stage_of(options: argparse.Namespace) -> Sft | Preference:
         "micro_tokens": options.micro_tokens or options.batch_tokens, "max_tokens": options.max_tokens,
         "schedule": "linear", "warmup": 0.0,
     }  # fmt: skip
-    return Sft(data="rows", **how) if options.task == "sft" else Preference(pairs="rows", **how)
+    return Sft(data="rows", **how) if options.task == "sft" else Preference(pairs="rows", loss={"type": "dpo"}, **how)
 
 
 def main() -> None:

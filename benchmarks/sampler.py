@@ -7,7 +7,7 @@ the bundled one's shape and random weights. Kinds of work, all at temperature 1,
 
 fixed    one sample of each of 32 (64) prompts, 64 tokens each, nobody stops: nothing to gain but the step itself.
 grouped  8 samples of each of 4 (8) prompts, 64 tokens each: the prompt is read once here, once per sample there.
-ragged   96 prompts of 16 to 256 tokens; answers end by themselves after 48 tokens on average, at most 192. `generate`
+ragged   64 prompts of 16 to 160 tokens; answers end by themselves after 32 tokens on average, at most 128. `generate`
          gets batches of 32 and runs each until its longest answer ends; tokens up to the stop token are counted.
 
 Left out on purpose: time to load, and servers.
@@ -27,7 +27,7 @@ from posttrain.rows import Message
 from posttrain.sampler import Sampling
 from posttrain.sampler.local import Local
 
-STOPS_OF_8192 = 171  # so many ids end an answer in `ragged`: one draw in 48 for a model that knows nothing
+STOPS_OF_8192 = 256  # so many ids end an answer in `ragged`: one draw in 32 for a model that knows nothing
 
 
 class Ids:
@@ -91,13 +91,13 @@ def workloads(kinds: list[str], vocabulary: int) -> dict[str, tuple[list[list[in
         return [torch.randint(1, vocabulary, (k,), generator=g).tolist() for k in lengths]
 
     stops = torch.randperm(vocabulary, generator=g)[: STOPS_OF_8192 * vocabulary // 8192].tolist()
-    lengths = torch.randint(16, 257, (96,), generator=g).tolist()
+    lengths = torch.randint(16, 161, (64,), generator=g).tolist()
     every = {
         "fixed 32 x 64": (draw([96] * 32), 1, 64, [], 32),
         "fixed 64 x 64": (draw([96] * 64), 1, 64, [], 64),
         "grouped 4 x 8 x 64": (draw([96] * 4), 8, 64, [], 32),
         "grouped 8 x 8 x 64": (draw([96] * 8), 8, 64, [], 64),
-        "ragged 96": (draw(lengths), 1, 192, stops, 32),
+        "ragged 64": (draw(lengths), 1, 128, stops, 32),
     }
     return {name: work for name, work in every.items() if name.split()[0] in kinds}
 

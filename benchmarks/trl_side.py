@@ -23,7 +23,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-# ChatML in the form that TRL needs for assistant_only_loss: what stands between the marks is trained, stop token included
+# ChatML as assistant_only_loss needs it: what stands between the marks is trained, stop token included
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
     "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}"
@@ -60,7 +60,7 @@ class Meter(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.perf_counter()
-        self.seconds.append(now - self.last)
+        self.seconds.append(round(now - self.last, 4))
         self.tokens.append(self.seen)
         self.last, self.seen = now, 0
 

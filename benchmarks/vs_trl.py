@@ -192,7 +192,8 @@ def keep(result: dict[str, Any], folder: Path) -> Path:
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"vs_trl-{result['task']}-{time.strftime('%Y%m%d-%H%M%S', now)}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    fields = (f" {json.dumps(k)}: {json.dumps(v)}" for k, v in record.items())  # one line each: lists stay short
+    path.write_text("{\n" + ",\n".join(fields) + "\n}\n")
     return path
 
 

@@ -13,6 +13,7 @@ ones first), J keys of a block.
 Left out on purpose: padding masks, cross attention, attention dropout, attention sinks.
 """
 
+import inspect
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from posttrain.packing import Layout, Segment
+from posttrain.packing import Gathered, Layout, Segment
 
 NAME = "posttrain"
 BLOCK = 128  # query rows handled at once: skips most of the half of the score matrix that causality hides
@@ -261,6 +262,28 @@ def _gradients(ctx: Any, g: Tensor, _: Tensor) -> tuple[Any, ...]:
 
 packed.register_autograd(_gradients, setup_context=_keep)
 
+# --- CUDA ------------------------------------------------------------------------------------------------------------
+
+
+def varlen(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, how: Gathered, scale: float, window: int) -> Tensor:
+    """PyTorch's variable-length flash attention over gathered keys, causal, aligned bottom right; fp16 or bf16."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    if how.key_J is not None:
+        k_TKD, v_TKD = k_TKD.index_select(0, how.key_J), v_TKD.index_select(0, how.key_J)
+    grouped = {}
+    if q_THD.shape[1] != k_TKD.shape[1]:
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+            grouped = {"enable_gqa": True}
+        else:  # older PyTorch
+            groups = q_THD.shape[1] // k_TKD.shape[1]
+            k_TKD, v_TKD = k_TKD.repeat_interleave(groups, 1), v_TKD.repeat_interleave(groups, 1)
+    return varlen_attn(
+        q_THD, k_TKD, v_TKD, how.cu_query, how.cu_key, how.longest_query, how.longest_key,
+        scale=scale, window_size=(window - 1 if window else -1, 0), **grouped,
+    )  # fmt: skip
+
+
 # --- transformers ----------------------------------------------------------------------------------------------------
 
 
@@ -286,11 +309,13 @@ def attend(
     if kwargs.get("s_aux") is not None:
         raise NotImplementedError("attention sinks are not supported in packs")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may leave them in fp32
-    if query.device.type != "cpu":
-        sees = visible(layout, query.shape[2], sliding_window).to(query.device)
-        return dense(query, key, value, sees, scale=scale, softcap=softcap).transpose(1, 2), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return packed(q, k, v, layout.segments_S4, scale, sliding_window or 0, softcap or 0.0)[0][None], None
+    if query.device.type == "cpu":
+        return packed(q, k, v, layout.segments_S4, scale, sliding_window or 0, softcap or 0.0)[0][None], None
+    if softcap is None and layout.gathered is not None and q.dtype in (torch.bfloat16, torch.float16):
+        return varlen(q, k, v, layout.gathered, scale, sliding_window or 0)[None], None
+    sees = visible(layout, query.shape[2], sliding_window).to(query.device)  # soft caps and fp32: T^2 memory
+    return dense(query, key, value, sees, scale=scale, softcap=softcap).transpose(1, 2), None
 
 
 def _plain(

@@ -11,6 +11,7 @@ Left out on purpose: text (render.py), rows longer than the budget (the caller d
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -40,19 +41,53 @@ class Segment(NamedTuple):
     p1: int
 
 
+class Gathered(NamedTuple):
+    """The same segments for kernels of variable-length attention: queries in order, each with its own run of keys."""
+
+    key_J: Tensor | None  # index in T of every key; None when queries and keys are the same tokens
+    cu_query: Tensor  # int32 [S + 1], where each segment's queries begin
+    cu_key: Tensor  # int32 [S + 1], where its keys begin in key_J
+    longest_query: int
+    longest_key: int
+
+
 class Layout(NamedTuple):
-    """Who sees whom. Tokens in no segment are padding: their attention output is zero and nobody sees them."""
+    """Who sees whom. Tokens in no segment are padding: their attention output means nothing and nobody sees them."""
 
     segments_S4: Tensor  # int64, on the CPU; rows are Segments
+    gathered: Gathered | None = None  # on an accelerator
 
     @staticmethod
     def of(segments: Sequence[Segment]) -> "Layout":
-        """Empty segments are dropped; two empty ones at the end keep S > 1, since torch.compile treats 0 and 1 apart."""
+        """Empty segments are dropped. Two empty ones at the end keep S > 1: torch.compile treats 0 and 1 apart."""
         rows = [*(s for s in segments if s.q1 > s.q0), Segment(0, 0, 0, 0), Segment(0, 0, 0, 0)]
         return Layout(torch.tensor(rows, dtype=torch.long))
 
     def segments(self) -> list[Segment]:
         return [s for row in self.segments_S4.tolist() if (s := Segment(*row)).q1 > s.q0]
+
+    def on(self, device: torch.device, tokens: int) -> "Layout":
+        """The layout for tensors on `device`: an accelerator's kernels want `gathered`."""
+        return self if device.type == "cpu" else self._replace(gathered=self.gather(device, tokens))
+
+    def gather(self, device: torch.device, tokens: int) -> Gathered:
+        """Padding up to `tokens` becomes a segment of its own. The longest lengths are rounded up to multiples of 256,
+        since torch.compile makes code anew for numbers that change."""
+        segments = self.segments()
+        end = max((s.q1 for s in segments), default=0)
+        if end < tokens:
+            segments.append(Segment(end, tokens, end, end))
+        keys = [torch.cat([torch.arange(s.p0, s.p1), torch.arange(s.q0, s.q1)]) for s in segments]
+        queries = [s.q1 - s.q0 for s in segments]
+
+        def sums(lengths: Sequence[int]) -> Tensor:
+            return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device)
+
+        shared = any(s.p1 > s.p0 for s in segments)
+        longest = [-(-max(lengths) // 256) * 256 for lengths in (queries, [len(k) for k in keys])]
+        return Gathered(
+            torch.cat(keys).to(device) if shared else None, sums(queries), sums([len(k) for k in keys]), *longest
+        )
 
 
 @dataclass(frozen=True)

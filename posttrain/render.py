@@ -39,6 +39,7 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 CUT = "\U0010fffe"  # a Unicode noncharacter, so no text holds it: marks where a control token's name must be broken up
+TODAY = "26 Jul 2024"  # for templates that print the date: the same rows must give the same ids tomorrow
 ASK, ANSWER = "probe question", "probe answer"
 
 
@@ -262,7 +263,9 @@ def render(tokenizer: Any, template: str, rows: list[dict[str, str]], *, ask: bo
 
     try:
         return str(
-            tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, add_generation_prompt=ask)
+            tokenizer.apply_chat_template(
+                rows, chat_template=template, tokenize=False, add_generation_prompt=ask, date_string=TODAY
+            )
         )
     except TemplateError as error:
         roles = ", ".join(r["role"] for r in rows)

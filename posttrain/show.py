@@ -122,6 +122,8 @@ def painted(shown: Sequence[Piece], *, colour: bool) -> Text:
     """Coloured for a terminal, between marks for anything else."""
     text = Text()
     for part, style in shown:
+        if style == "rejected":
+            text.append("\n")
         before, after = ("", "") if colour else MARKS[style]
         text.append(before + part + after, style=STYLES[style] if colour else "")
     return text

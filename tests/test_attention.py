@@ -1,5 +1,7 @@
 """The packed back end against the dense definition: values and gradients, prefixes, windows, soft caps, alignment."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -99,6 +101,34 @@ def test_huge_scores_do_not_overflow():
     out = attend(None, q, k, v, None, layout=LAYOUT)[0]
     grads = torch.autograd.grad((out * weight).sum(), (q, k, v))
     assert all(torch.isfinite(x).all() for x in (out, *grads))
+
+
+def test_gathered_keys_say_the_same_as_the_mask():
+    """Variable-length attention, spelled out: query r of R sees the segment's J keys up to number J - R + r."""
+    how = LAYOUT.gather(torch.device("cpu"), TOKENS)
+    assert (how.longest_query, how.longest_key) == (512, 512)  # 300 and 350, rounded up
+    mask = torch.zeros(TOKENS, TOKENS, dtype=torch.bool)
+    for (q0, q1), (k0, k1) in zip(pairwise(how.cu_query.tolist()), pairwise(how.cu_key.tolist()), strict=True):
+        for r in range(q1 - q0):
+            mask[q0 + r, how.key_J[k0 : k1 - (q1 - q0) + r + 1]] = True
+    assert torch.equal(mask[:666], visible(LAYOUT, TOKENS)[:666])
+    assert not mask[:666, 666:].any() and torch.equal(mask[666:, 666:], torch.ones(70, 70, dtype=torch.bool).tril())
+    assert LAYOUT.on(torch.device("cpu"), TOKENS) is LAYOUT
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("window", [None, 64])
+def test_cuda_equals_the_dense_definition(window):
+    qkv, weight = _inputs(torch.bfloat16)
+    layout = LAYOUT.on(torch.device("cuda"), TOKENS)
+    gpu = [x.detach().cuda().requires_grad_() for x in qkv]
+    mine = attend(None, *gpu, None, layout=layout, sliding_window=window)[0]
+    mine_grads = torch.autograd.grad((mine[:, :666] * weight[:, :666].cuda()).sum(), gpu)
+    wide = [x.detach().float().requires_grad_() for x in qkv]
+    theirs = dense(*wide, visible(LAYOUT, TOKENS, window), scale=D**-0.5).transpose(1, 2)
+    theirs_grads = torch.autograd.grad((theirs[:, :666] * weight[:, :666].float()).sum(), wide)
+    for a, b in zip((mine[:, :666], *mine_grads), (theirs[:, :666], *theirs_grads), strict=True):
+        assert (a.cpu() - b).abs().max() <= 3e-2 * b.abs().max()
 
 
 def test_operator_contract():

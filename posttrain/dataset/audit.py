@@ -106,7 +106,7 @@ def _warning(kind: str, numbers: Sequence[int], rows: Sequence[AnyRow]) -> dict[
 
 
 def contradictions(rows: Sequence[AnyRow], refused: Sequence[bool]) -> list[int]:
-    """Rows whose answer cannot stand beside another one to the same conversation; for pairs: the preference reversed."""
+    """Rows whose answer cannot stand beside another to the same conversation; for pairs: the preference reversed."""
     groups: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for n, row in enumerate(rows):
         groups[tuple(plain(m.content) for m in question(row))].append(n)

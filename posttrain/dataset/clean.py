@@ -134,7 +134,7 @@ def held_out(groups: Sequence[str], share: float, seed: int = 0) -> list[bool]:
     places = {g: _place(g, seed) for g in groups}
     out = {g for g, place in places.items() if place < share}
     order = sorted(places, key=lambda g: places[g])
-    if share > 0 and len(order) > 1:
+    if share > 0:
         out = (out or set(order[:1])) - set(order[-1:])
     return [g in out for g in groups]
 

@@ -3,10 +3,15 @@
 Left out on purpose: scripts, requests to anywhere, and numbers that are not in the run's records.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posttrain.pipeline import Outcome, write_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def write(
@@ -43,8 +48,15 @@ def render(page: object) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"clock": clock, **{f.__name__: f for f in (words.value, words.signed, words.count)}}
-    environment.filters |= {"flops": words.flops, "shorten": words.shorten, "many": words.many}
+    environment.filters |= {"breakable": breakable, "flops": words.flops, "shorten": words.shorten, "many": words.many}
     return environment.get_template("template.html").render(page=page)
+
+
+def breakable(name: str) -> "Markup":
+    """A metric's name that may be broken at its dots and underscores, where a phone's column is narrow."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"_|\.(?=[a-z])", r"\g<0><wbr>", str(escape(name))))
 
 
 def examples(folders: Mapping[str, Path], n: int = 3) -> list[str]:

@@ -4,7 +4,7 @@ Left out on purpose: rows and weights (records hold their digests, which is enou
 judgement of whether a difference is more than noise (the gate does that on paired items).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -118,7 +118,7 @@ def _metrics(record: Record) -> dict[str, Any]:
 
 
 def _cost(record: Record) -> dict[str, Any]:
-    spent = {k: record.metrics[k] for k in ("tokens", "flops") if k in record.metrics}
+    spent: dict[str, Any] = {k: record.metrics[k] for k in ("tokens", "flops") if k in record.metrics}
     return {"seconds": record.seconds, "peak_gib": record.peak_gib, **spent}
 
 
@@ -138,7 +138,7 @@ def _change(a: Any, b: Any) -> str:
     return f"{b - a:+.4g}{share}"
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns aligned by blanks; long values are cut in the middle so that a line stays readable."""
     cells = [("stage", "name", "a", "b", "change"), *[tuple(_cut(c) for c in row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(5)]

@@ -15,7 +15,7 @@ from posttrain.pipeline import Record
 from posttrain.progress import clock
 
 LANES: dict[str, int] = {"prompts": 0, "demos": 0, "pairs": 0, "feedback": 0, "policy": 1, "reward": 1, "release": 1}
-BOX_W, BOX_H, GAP_X, GAP_Y, TOP = 112, 50, 26, 26, 24  # pixels of the drawing
+BOX_W, BOX_H, GAP_X, GAP_Y, TOP = 112, 50, 30, 26, 24  # pixels of the drawing
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,9 @@ def _arrow(a: tuple[float, float], b: tuple[float, float], edge: str, around: bo
         path = f"M{ax + BOX_W / 2} {ay + BOX_H} V{by - 2}"
     else:  # down the gutter beside the lane it goes to, so that no box is crossed
         right = bx > ax
-        x1, y1 = (ax + BOX_W if right else ax), ay + BOX_H / 2
-        x2, y2 = (bx - 2 if right else bx + BOX_W + 2), by + BOX_H / 2
-        gutter, bend = (bx - GAP_X / 2 if right else bx + BOX_W + GAP_X / 2), min(12.0, (y2 - y1) / 2)
+        x1, y1 = (ax + BOX_W if right else ax), ay + BOX_H / 2 + 7  # leaves below the middle, arrives above it
+        x2, y2 = (bx - 2 if right else bx + BOX_W + 2), by + BOX_H / 2 - 7
+        gutter, bend = (bx - GAP_X / 3 if right else bx + BOX_W + GAP_X / 3), min(12.0, (y2 - y1) / 2)
         path = f"M{x1} {y1} Q{gutter} {y1} {gutter} {y1 + bend} V{y2 - bend} Q{gutter} {y2} {x2} {y2}"
     return f'<path class="edge" d="{path}" marker-end="url(#tip)"><title>{escape(edge)}</title></path>'
 

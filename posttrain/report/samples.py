@@ -50,7 +50,7 @@ def choose(reports: Sequence[Report], series: Mapping[str, int], n: int = SHOWN)
     questions = _questions(reports)
     scored = [{i.name: i for i in r.paired.items} for r in reports]
     rarity = [Counter(m for i in r.paired.items for m in i.metrics) for r in reports]
-    found = []
+    found: list[Sample] = []
     for key in turns:
         if key in questions and len(found) < n:
             answers = [

@@ -125,10 +125,10 @@ def _machines(nodes: Sequence[Node]) -> list[str]:
 
 
 def _main_rows(run: Run, suites: Sequence[Suite]) -> list[Row]:
-    """Rows that a gate has a rule about, else the first of each suite; only those with a value before and after."""
-    gated = {r.rule.metric for g in run.gates for r in g.decision.results}
-    rows = [row for s in suites for row in s.rows if row.metric in gated] or [s.rows[0] for s in suites]
-    return [row for row in rows if any(row.estimates)]
+    """Rows that a gate has a rule about, those it does not pass first; without a gate the first of each suite."""
+    held = {r.rule.metric: r.verdict == "pass" for g in run.gates for r in g.decision.results}
+    rows = [row for s in suites for row in s.rows if row.metric in held] or [s.rows[0] for s in suites]
+    return sorted((row for row in rows if any(row.estimates)), key=lambda row: held.get(row.metric, True))
 
 
 def _metric_card(row: Row) -> Card:
@@ -143,7 +143,7 @@ def _metric_card(row: Row) -> Card:
 
 
 def _short(x: float, share: bool) -> str:
-    return f"{100 * x:.0f}%" if share else words.plain(x)
+    return f"{100 * x:.0f}%" if share else f"{x:.2f}" if 0.01 <= abs(x) < 10 else words.plain(x)
 
 
 # ---- is SFT enough? --------------------------------------------------------------------------------------------------
@@ -382,8 +382,11 @@ def _rule_view(run: Run, result: Any) -> RuleView:
 
     c, share = result.compared, compare.is_share(result.rule.metric, run.reports)
     seen = stats.minimum_detectable_drop(c.changed, c.n) if c and c.test == "mcnemar" else None
-    numbers = (c.n, c.baseline, c.candidate, c.difference, c.low, c.high, seen) if c else (None,) * 7
-    return RuleView(result.rule.words(), result.verdict, *numbers, share, words.why(result))
+    return RuleView(
+        rule=result.rule.words(), verdict=result.verdict, n=c and c.n, baseline=c and c.baseline,
+        candidate=c and c.candidate, difference=c and c.difference, low=c and c.low, high=c and c.high,
+        detectable=seen, share=share, reason=words.why(result),
+    )  # fmt: skip
 
 
 def regressions(run: Run, gate: collect.Gate) -> list[tuple[str, list[str]]]:

@@ -97,7 +97,18 @@ def verdict_lines(decision: Decision, candidate: str, baseline: str) -> list[str
     parts = [f"{len(failed)} broken" if failed else "", f"{len(unsure)} undecided" if unsure else ""]
     told = " and ".join(p for p in parts if p) or "no reasons given"
     head = f"{candidate} was compared with {baseline}, item by item: of {n}, {told}."
-    return [head, *(f"{r.rule.metric}: {why(r)}" for r in [*failed, *unsure][:4])]
+    return [head, *(_open_rule(r) for r in [*failed, *unsure][:4])]
+
+
+def _open_rule(result: Result) -> str:
+    """A rule that does not hold, with what was measured."""
+    c = result.compared
+    if c is None or result.broken:
+        return f"{result.rule.metric}: {why(result)}."
+    share = all(0 <= x <= 1 for x in (c.baseline, c.candidate))
+    went = f"{result.rule.metric} went from {value(c.baseline, share)} to {value(c.candidate, share)}"
+    asked = result.rule.words().removeprefix(result.rule.metric).strip()
+    return f"{went}; the rule asks for {asked}: {why(result)}."
 
 
 def why(result: Result) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from posttrain.errors import UserError
 from posttrain.sampler import forward
@@ -148,11 +148,11 @@ class Engine(Protocol):
 class Batched:
     """Many answers at once over preallocated keys and values: one forward pass per token for all slots."""
 
-    def __init__(self, hf: nn.Module, slots: int, positions: int):
+    def __init__(self, hf: Any, slots: int, positions: int):
         forward.register()
         self.hf, self.slots, self.positions = hf, slots, round_up(positions)
         self.device = next(hf.parameters()).device
-        self.linears = forward.turnable(hf)
+        self.loan = forward.Loan(hf, forward.NAME)
         self.keeps = "logits_to_keep" in inspect.signature(hf.forward).parameters
         self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
         self.values: dict[int, Tensor] = {}
@@ -194,12 +194,10 @@ class Batched:
         return self._logits(token_B1, position_B1, work, None)[: len(tokens), -1]
 
     def _logits(self, ids: Tensor, position: Tensor, work: Reading | Stepping, keep: Tensor | None) -> Tensor:
-        with forward.borrowed(self.hf, forward.NAME, self.linears):
-            if keep is not None and self.keeps:
-                more = {"logits_to_keep": keep}
-                return self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
-            logits = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work).logits
-            return logits if keep is None else logits[:, keep]
+        more = {} if keep is None or not self.keeps else {"logits_to_keep": keep}
+        with self.loan():
+            logits: Tensor = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
+        return logits if keep is None or self.keeps else logits[:, keep]
 
 
 def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
@@ -217,8 +215,8 @@ def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
 class Plain:
     """Each answer alone with transformers' own cache: slow, and exact for every architecture it knows."""
 
-    def __init__(self, hf: nn.Module):
-        self.hf, self.device = hf, next(hf.parameters()).device
+    def __init__(self, hf: Any):
+        self.hf, self.device, self.loan = hf, next(hf.parameters()).device, forward.Loan(hf, None)
         self.caches: dict[int, Any] = {}
 
     def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]:
@@ -239,7 +237,7 @@ class Plain:
         return torch.stack([self._forward([t], self.caches[slot]).logits[0, -1] for slot, t in enumerate(tokens)])
 
     def _forward(self, ids: list[int], cache: Any) -> Any:
-        with forward.borrowed(self.hf, None, []):
+        with self.loan():
             out = self.hf(input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, use_cache=True)
         if getattr(out, "past_key_values", None) is None:
             kind = self.hf.config.model_type

@@ -43,26 +43,41 @@ def register() -> None:
     AttentionInterface.register(NAME, attend)
 
 
-@contextmanager
-def borrowed(hf: nn.Module, attention: str | None, linears: list[nn.Linear]) -> Iterator[None]:
-    """In this context hf runs without dropout and gradients, with `attention` (None: its own) and faster `linears`."""
-    config: Any = hf.config.get_text_config()
-    before, in_training = config._attn_implementation, [m for m in hf.modules() if m.training] if hf.training else []
-    try:
-        for m in in_training:
-            m.training = False
-        for linear in linears:
-            linear.forward = partial(turned, linear)  # type: ignore[method-assign]
-        if attention is not None:
-            config._attn_implementation_internal = attention
-        with torch.no_grad():
-            yield
-    finally:
-        config._attn_implementation_internal = before
-        for linear in linears:
-            linear.__dict__.pop("forward", None)
-        for m in in_training:
-            m.training = True
+class Loan:
+    """`with loan():` hf runs without dropout, gradients and compiled layers, with `attention` (None: its own).
+
+    Layers compiled for training are left aside because they would be compiled again for every shape of a step.
+    """
+
+    def __init__(self, hf: Any, attention: str | None):
+        self.hf, self.attention, self.config = hf, attention, hf.config.get_text_config()
+        self.linears = turnable(hf) if attention else []
+        self.compiled = [m for m in hf.modules() if m._compiled_call_impl is not None]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        before = self.config._attn_implementation
+        training = [m for m in self.hf.modules() if m.training] if self.hf.training else []
+        calls = [m._compiled_call_impl for m in self.compiled]
+        try:
+            for m in training:
+                m.training = False
+            for m in self.compiled:
+                m._compiled_call_impl = None
+            for m in self.linears:
+                m.forward = partial(turned, m)  # type: ignore[method-assign]
+            if self.attention:
+                self.config._attn_implementation_internal = self.attention
+            with torch.no_grad():
+                yield
+        finally:
+            self.config._attn_implementation_internal = before
+            for m in self.linears:
+                m.__dict__.pop("forward", None)
+            for m, call in zip(self.compiled, calls):
+                m._compiled_call_impl = call
+            for m in training:
+                m.training = True
 
 
 def turned(linear: nn.Linear, x: Tensor) -> Tensor:
@@ -73,9 +88,8 @@ def turned(linear: nn.Linear, x: Tensor) -> Tensor:
     rows = x.numel() // x.shape[-1]
     if rows == 1 or rows > TURNED_ROWS:
         return nn.functional.linear(x, linear.weight, linear.bias)
-    y = torch.mm(linear.weight, x.reshape(rows, -1).t()).t()
-    y = y.contiguous() if linear.bias is None else y + linear.bias
-    return y.view(*x.shape[:-1], -1)
+    y = torch.mm(linear.weight, x.reshape(rows, -1).t()).t().contiguous()
+    return (y if linear.bias is None else y + linear.bias).view(*x.shape[:-1], -1)
 
 
 def turnable(hf: nn.Module) -> list[nn.Linear]:

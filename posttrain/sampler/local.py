@@ -33,6 +33,7 @@ class Row:
     sample: int
     at: int
     limit: int
+    version: int  # of the weights when it began
     uniform: np.ndarray
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
@@ -52,7 +53,8 @@ class Local:
     """Sampler over a posttrain Model or a plain transformers module.
 
     batch: slots, so the answers in progress at once.  engine: "batched", "plain" (one answer at a time with
-    transformers' cache), or "auto": batched where that is exact.  version: of the weights, written into samples.
+    transformers' cache), or "auto": batched where that is exact.  version: of the weights; a sample carries the one it
+    began with.
     """
 
     def __init__(self, model: Any, chat: Any, batch: int = 32, *, engine: Literal["auto", "batched", "plain"] = "auto"):
@@ -100,9 +102,9 @@ class Local:
     def finish(self, row: Row) -> Sample:
         """The sample of an ended row. A control token inside the answer makes it "malformed"."""
         said, parsed = self.chat.parse(row.ids)
-        ended = parsed if parsed == "malformed" else row.ended
+        ended: Termination = parsed if parsed == "malformed" else row.ended or "length"
         return Sample(
-            text=said.content[: row.cut], ids=tuple(row.ids), logps=tuple(row.logps), ended=ended, version=self.version
+            text=said.content[: row.cut], ids=tuple(row.ids), logps=tuple(row.logps), ended=ended, version=row.version
         )
 
     def text_of(self, ids: Sequence[int]) -> str:
@@ -123,10 +125,7 @@ class Local:
         while queue or rows:
             if queue and len(rows) <= slots - max(1, slots // 8):
                 taken = [queue.pop() for _ in range(min(slots - len(rows), len(queue)))]
-                new = [
-                    Row(i, j, len(prompts[i]) - 1, min(how.max_new, room[i]), uniforms(how.seed, i, j, how.max_new))
-                    for i, j in taken
-                ]
+                new = [self._row(i, j, len(prompts[i]), min(how.max_new, room[i]), how) for i, j in taken]
                 logits_BV = self._enter(engine, prompts, new, stems, first=len(rows))
                 stems = {i: s for i, s in stems.items() if queue and queue[-1][0] == i}
                 rows += new
@@ -149,6 +148,9 @@ class Local:
                 remedy="shorten the conversation",
             )
         return self.context - len(prompt)
+
+    def _row(self, i: int, j: int, length: int, limit: int, how: Sampling) -> Row:
+        return Row(i, j, length - 1, limit, self.version, uniforms(how.seed, i, j, limit))
 
     def _engine(self, samples: int, positions: int) -> Engine:
         return Batched(self.hf, min(self.batch, samples), positions) if self.batched else Plain(self.hf)

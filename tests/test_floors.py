@@ -1,0 +1,62 @@
+"""The architecture's rules, read from the code: imports point downward, light modules stay light, files stay readable."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "posttrain"
+FLOORS = {
+    0: "__init__ errors rows files formats trees turns spec lora progress pipeline stats gates bundled dataset judge",
+    1: "objectives",
+    2: "render packing attention head model train preflight sampler evals locate",
+    3: "stages recipe report show",
+    4: "cli chat export doctor __main__",
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """(module part of posttrain, line) of every import, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "posttrain":
+            rest = node.module.split(".")[1:]
+            for name in [rest[0]] if rest else [a.name for a in node.names]:
+                yield (name if name in FLOOR else "__init__"), node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("posttrain."):
+                    yield alias.name.split(".")[1], node.lineno
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downward(path):
+    here = FLOOR[part(path)]
+    above = [f"line {line} imports {name} (floor {FLOOR[name]})" for name, line in imports(path) if FLOOR[name] > here]
+    assert not above, f"{path.name} is on floor {here}: {'; '.join(above)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_readable(path):
+    """Every file says what it is, and none is longer than a few hundred lines."""
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{path} does not say what it is"
+    assert len(text.splitlines()) <= 450
+
+
+LIGHT = ["posttrain.cli", "posttrain.pipeline", "posttrain.formats", "posttrain.gates", "posttrain.stats",
+         "posttrain.judge.rules", "posttrain.stages.sft", "posttrain.stages.data", "posttrain.stages.evaluate",
+         "posttrain.stages.release", "posttrain.bundled"]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", LIGHT[:3])
+def test_light_modules_do_not_import_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
