@@ -24,9 +24,10 @@ class Config(BaseModel):
 def config_of(fn: Callable[..., Any]) -> type[Config]:
     """A Config with `type: Literal[fn name]` and one field per keyword-only parameter of `fn`."""
     fields: dict[str, Any] = {"type": (Literal[fn.__name__], fn.__name__)}
-    for p in inspect.signature(fn, eval_str=True).parameters.values():
+    for p in inspect.signature(fn).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
-            fields[p.name] = (p.annotation, ... if p.default is p.empty else p.default)
+            kind = eval(p.annotation, fn.__globals__) if isinstance(p.annotation, str) else p.annotation
+            fields[p.name] = (kind, ... if p.default is p.empty else p.default)
     model: type[Config] = create_model(fn.__name__, __base__=Config, __doc__=fn.__doc__, **fields)
     model.bind = lambda self: partial(fn, **self.model_dump(exclude={"type"}))  # type: ignore[method-assign]
     return model

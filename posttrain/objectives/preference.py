@@ -4,11 +4,18 @@ Shapes: B pairs. Units: nats, summed over the answer's tokens. Notation of the d
 ref(chosen), r the same for rejected, sigma the logistic function. Left out on purpose: sampling, batching, logging.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
+
+from posttrain.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+else:  # recipes read these signatures; only a loss that is computed needs torch
+    torch, F = Lazy("torch"), Lazy("torch.nn.functional")
 
 
 class Pairs(NamedTuple):

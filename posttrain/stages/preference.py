@@ -1,8 +1,8 @@
 """Preference training: the DPO family on pairs, the policy it starts from being the reference.
 
 Reference log-probs are computed once, before training, and kept beside the checkpoint under a hash of what they
-depend on. Left out on purpose: making pairs (stages/sample.py), reward models. Importing this file needs torch only
-for the losses' signatures.
+depend on. Left out on purpose: making pairs (stages/sample.py), reward models. Importing this file does not import
+torch.
 """
 
 from collections.abc import Sequence
