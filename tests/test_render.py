@@ -165,9 +165,10 @@ def test_same_ids_as_the_models_own_template(tmp_path: Path) -> None:
     assert chat.parse(chat.continuation(talk[:1], talk[1])[1])[0] == talk[1]
 
 
-def test_tokenizer_with_a_blank_before_the_first_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", [INST, INST.replace("{{ ' ' + m", "{{ m")], ids=["blank", "no blank"])
+def test_tokenizer_with_a_blank_before_the_first_word(template: str, tmp_path: Path) -> None:
     """The pieces after the first one must not each get that blank; the oracle tokenizes the whole text at once."""
-    chat = load_chat(sentencepiece_like(tmp_path, INST))
+    chat = load_chat(sentencepiece_like(tmp_path, template))
     talk = (Message(role="user", content="hi"), Message(role="assistant", content="yes"))
     rows = [{"role": m.role, "content": m.content} for m in talk]
     assert chat.example(talk)[0] == chat.tokenizer.apply_chat_template(rows, return_dict=False)
