@@ -26,12 +26,13 @@ def lines() -> Iterator[str]:
     yield f"python       {platform.python_version()} at {sys.executable}"
     yield from _machine()
     yield from _torch()
-    yield f"libraries    {', '.join(f'{k} {v}' for k, v in versions().items() if k not in ('python', 'machine', 'torch'))}"
+    packages = (f"{k} {v}" for k, v in versions().items() if k not in ("python", "machine", "torch"))
+    yield f"libraries    {', '.join(packages)}"
     for module, (purpose, remedy) in EXTRAS.items():
         there = importlib.util.find_spec(module) is not None
         yield f"{module:<12} {'ready' if there else 'missing: ' + remedy} ({purpose})"
     packed = bundled.PACKED.stat().st_size / 1e6 if bundled.PACKED.exists() else 0
-    yield f"base model   {'bundled, %.0f MB packed' % packed if packed else 'missing from this installation'}"
+    yield f"base model   {f'bundled, {packed:.0f} MB packed' if packed else 'missing from this installation'}"
     yield f"cache        {bundled.cache()} ({_free(bundled.cache())} free)"
     yield f"here         {Path.cwd()} ({_free(Path.cwd())} free; a run of the assistant recipe needs about 2 GB)"
 

@@ -74,10 +74,11 @@ class Stage(BaseModel):
     An edge is a field annotated `Annotated[str, Ref("policy")]`, or `str | None`, or `tuple[str, ...]` of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     makes: ClassVar[Kind]
     version: ClassVar[int] = 1  # raise by hand when the meaning of the output changes
     resumes: ClassVar[bool] = False  # True: a killed stage finds its own files again in `out`
+    places: ClassVar[frozenset[str]] = frozenset()  # knobs that say where something is; identity() says what it is
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         """Write the artefact into `out`, return numbers to keep. seconds, tokens and flops have fixed meanings."""
@@ -190,7 +191,8 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
     inputs = {edge: prints for edge, prints in inputs.items() if prints}
-    return digest([type(stage).__name__, stage.version, stage.knobs(), inputs, dict(identity)])[:10]
+    knobs = {k: v for k, v in stage.knobs().items() if k not in stage.places}
+    return digest([type(stage).__name__, stage.version, knobs, inputs, dict(identity)])[:10]
 
 
 def plan(stages: Mapping[str, Stage], root: Path) -> list[Step]:

@@ -8,8 +8,11 @@ import json
 import math
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -177,7 +180,7 @@ def train(
     started, saved = time.monotonic() - cursor.seconds, time.monotonic()
     if cursor.step == 0 and evaluate and not cursor.log:
         cursor.log.append({"step": 0, **{f"held_{k}": v for k, v in evaluate().items()}})
-    with progress.task("train", total=steps, done=cursor.step) as tick:
+    with _stop_between_steps() as stop, progress.task("train", total=steps, done=cursor.step) as tick:
         while cursor.step < steps and not cursor.stopped:
             micro = next(batches)
             entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim))
@@ -190,13 +193,36 @@ def train(
             cursor.seconds = time.monotonic() - started
             cursor.log.append({"step": cursor.step, **entry})
             tick(tokens=entry["tokens"], **{k: entry[k] for k in ("loss", "accuracy", "held_loss") if k in entry})
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(out, master, cursor)
                 saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
     if patience and (out / "best.pt").exists():
         master.copy_from(torch.load(out / "best.pt", weights_only=True))
     _write_log(out, cursor)
     return cursor
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[list[int]]:
+    """Ctrl-C fills the list and lets the step end, so that a checkpoint can be written; a second one stops at once."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread gets signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(out: Path) -> None:

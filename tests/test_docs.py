@@ -28,7 +28,9 @@ COMMANDS = sorted({line for _, body in blocks("bash") for line in body.splitline
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith(LONG)])
 def test_commands_run(command):
     words = shlex.split(command, comments=True)[1:]
-    done = subprocess.run([sys.executable, "-m", "posttrain", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "posttrain", *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

@@ -1,4 +1,4 @@
-"""The architecture's rules, read from the code: imports point downward, light modules stay light, files stay readable."""
+"""The architecture's rules, read from the code: imports point downward, light modules stay light, files are short."""
 
 import ast
 import subprocess
@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "posttrain"
 FLOORS = {
-    0: "__init__ errors rows files formats trees turns spec lora progress lazy pipeline stats gates bundled dataset judge",
+    0: "__init__ errors rows files formats trees turns spec lora progress lazy pipeline stats gates bundled dataset "
+    "judge",
     1: "objectives",
     2: "render packing attention head model train preflight sampler evals locate",
     3: "stages recipe report show",
@@ -56,5 +57,7 @@ def test_recipes_are_validated_and_planned_without_torch():
     light = [name for name, floor in FLOOR.items() if floor == 0 and name != "__init__"]
     code = "import sys; from pathlib import Path; from posttrain import pipeline, recipe, " + ", ".join(light) + "; "
     code += "import posttrain.stages, posttrain.judge.rules; loaded = recipe.load('assistant'); "
-    code += "pipeline.plan(loaded.stages, Path('/nowhere')); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code += (
+        "pipeline.plan(loaded.stages, Path('/nowhere')); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,6 +16,7 @@ from posttrain.pipeline import Record, Ref, Runtime, Stage, check, locked, plan,
 
 class Words(Stage):
     makes = "demos"
+    places = frozenset({"path"})
     type: Literal["words"] = "words"
     text: str = "a b"
     path: str = ""
@@ -99,9 +100,12 @@ def test_a_changed_file_rebuilds(tmp_path):
     assert (step.state, step.why) == ("run", "file changed on disk")
 
 
-def test_the_name_of_a_stage_and_the_machine_are_not_its_identity(tmp_path):
-    one = plan({"a": Words()}, tmp_path / "x")[0].fingerprint
-    two = plan({"b": Words()}, tmp_path / "y")[0].fingerprint
+def test_names_and_places_are_not_identity(tmp_path):
+    """The same rows under another stage name, in another file, in another run directory: the same fingerprint."""
+    (tmp_path / "here.txt").write_text("one")
+    (tmp_path / "there.txt").write_text("one")
+    one = plan({"a": Words(path=str(tmp_path / "here.txt"))}, tmp_path / "x")[0].fingerprint
+    two = plan({"b": Words(path=str(tmp_path / "there.txt"))}, tmp_path / "y")[0].fingerprint
     assert one == two
 
 

@@ -49,7 +49,8 @@ def work(folder, out, docs, *, micro=MICRO, batch=256, steps=6, precision="fp32"
     out.mkdir(exist_ok=True)
     cursor = train.train(
         model, rows, loss, optim=train.Optim(how.pop("lr", 1e-2), clip=1.0, warmup=0.2), steps=steps, batches=batches,
-        out=out, progress=Progress("silent"), evaluate=(lambda: held_out(model, docs, micro, 0)) if evaluate else None, **how,
+        out=out, progress=Progress("silent"), **how,
+        evaluate=(lambda: held_out(model, docs, micro, 0)) if evaluate else None,
     )  # fmt: skip
     return model, cursor
 
@@ -104,7 +105,7 @@ def test_learning_rate_by_hand():
 
 
 def test_early_stop_ends_on_the_best_weights(folder, tmp_path):
-    """A learning rate far too high makes the held-out loss worse from some step on: training stops, the best is kept."""
+    """A learning rate far too high makes the held-out loss worse from some step on: the best weights are kept."""
     docs = documents()
     model, cursor = work(folder, tmp_path, docs, steps=40, lr=0.3, evaluate=True, eval_every=1, patience=3)
     assert cursor.stopped and cursor.step < 40
@@ -128,7 +129,10 @@ def slow(*a):
     print("step", flush=True)
     return real(*a)
 train._step = slow
-model, cursor = test_train.work(Path({folder!r}), Path({out!r}), test_train.documents(), steps=14, precision={precision!r}, evaluate=True, eval_every=3)
+model, cursor = test_train.work(
+    Path({folder!r}), Path({out!r}), test_train.documents(),
+    steps=14, precision={precision!r}, evaluate=True, eval_every=3,
+)
 import torch
 torch.save([p.detach().clone() for p in model.parameters()], {result!r})
 """

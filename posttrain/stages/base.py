@@ -18,6 +18,7 @@ class Base(Stage):
     """model: 'bundled', a folder, or an id such as Qwen/Qwen3-0.6B. template: see render.load_chat."""
 
     makes: ClassVar[Kind] = "policy"
+    places: ClassVar[frozenset[str]] = frozenset({"model"})
 
     type: Literal["base_model"] = "base_model"
     model: str = "bundled"

@@ -57,6 +57,7 @@ class Data(Stage):
     seed: int = 0
     bad_rows: BadRows = "error"
 
+    places: ClassVar[frozenset[str]] = frozenset({"path"})
     reads: ClassVar[KindName]
 
     def sources(self) -> tuple[Source, ...]:
@@ -65,7 +66,10 @@ class Data(Stage):
 
     def identity(self) -> dict[str, str]:
         """Digests of the files read; a hub id stands for itself."""
-        found = {s.path: files.identity(s.path) for s in self.sources()}
+        found = {
+            f"file {n}": f"{files.identity(s.path)} x{s.weight:g} {s.limit or ''}".strip()
+            for n, s in enumerate(self.sources(), 1)
+        }
         return found | {f"suite {name}": files.identity(suite(name)) for name in self.decontaminate}
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:

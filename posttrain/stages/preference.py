@@ -75,7 +75,7 @@ def summary(log: Sequence[dict[str, Any]], rows: int) -> Metrics:
 
 
 def pair_logps(model: "Model", pack: "packing.Pack") -> "tuple[Tensor, Tensor, Tensor]":
-    """Answer log-probs, summed, and lengths of a micro-batch of pairs -> (logp_B2, len_B2, logp_N); column 0: chosen."""
+    """Summed answer log-probs and lengths of a micro-batch -> (logp_B2, len_B2, logp_N); column 0 is chosen."""
     import torch
 
     from posttrain.objectives.reduce import sequence_sum

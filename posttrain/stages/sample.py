@@ -26,6 +26,7 @@ class SamplePairs(Stage):
     """prompts: a bundled name or a JSONL file of items. n: answers sampled for each; at most one pair comes of each."""
 
     makes: ClassVar[Kind] = "pairs"
+    places: ClassVar[frozenset[str]] = frozenset({"prompts"})
 
     type: Literal["sample_pairs"] = "sample_pairs"
     policy: Annotated[str, Ref("policy")]
