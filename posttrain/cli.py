@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, help="From a base language model to a released assistant, one recipe at a time.",
 )  # fmt: skip
 
+STOPPED = "stopped; run the same command again to go on from here"
 USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which newer typer carries inside itself
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
@@ -180,24 +181,25 @@ def main(argv: list[str] | None = None) -> None:
 def guarded(work: Callable[[], Any]) -> int:
     """Run `work`; returns the exit code, the message printed."""
     try:
-        return work() or 0  # outside standalone mode an Exit comes back as its code
+        code = work() or 0  # outside standalone mode an Exit comes back as its code
+        return _complain(STOPPED, code) if code == 130 else code  # newer typer makes Ctrl-C an Exit
     except UserError as error:
         return _complain("\n".join(error.lines()), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("stopped; run the same command again to go on from here", 130)
+        return _complain(STOPPED, 130)
     except USAGE as error:  # a wrong option or argument
         error.show()
         return 2
     except OSError as error:
         return _disk(error)
-    except (MemoryError, RuntimeError) as error:
-        return _memory(error)
+    except Exception as error:
+        return _resources(error)
 
 
 def _disk(error: OSError) -> int:
     import errno
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" at {error.filename}" if error.filename else ""
         return _complain(f"the disk is full{where}\n  try: free some space and run again; finished stages are kept", 2)
     if error.errno in (errno.EACCES, errno.EROFS):
@@ -207,8 +209,13 @@ def _disk(error: OSError) -> int:
     raise error
 
 
-def _memory(error: Exception) -> int:
+def _resources(error: Exception) -> int:
+    """Memory and disk that ran out inside libraries, which raise exceptions of their own; anything else is a bug."""
     text = str(error)
+    if "No space left on device" in text or "File too large" in text:
+        return _complain(
+            f"the disk is full ({text})\n  try: free some space and run again; finished stages are kept", 2
+        )
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return _complain(
             "out of memory\n  try: lower micro_tokens of the training stage (same result, less at once), "
