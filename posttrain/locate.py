@@ -10,11 +10,11 @@ from posttrain.errors import UserError
 from posttrain.pipeline import Record
 
 
-def model_folder(name: str) -> Path:
+def model_folder(name: str, revision: str | None = None) -> Path:
     """The Hugging Face folder that `name` means. Raises UserError when there is none."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        return find(name)
+        return find(name, revision)
     if (folder / "config.json").exists():
         return folder
     if (folder / "model" / "config.json").exists():

@@ -227,3 +227,29 @@ def test_lora_trains_and_merges(home, tmp_path):
     assert sft.metrics["held_loss"] < sft.metrics["held_loss_before"]
     dpo = Record.read(next(tmp_path.glob("recipe/dpo-*")))
     assert dpo.metrics["held_margin_before"] == 0.0  # the reference is the start, adapter off
+
+
+def test_chat_export_show_and_diff_take_a_run(home, whole, tmp_path):
+    run_folder = whole[0] / "recipe"
+    talk = posttrain("chat", run_folder, home / "model", "--max-new", "4", input="hello\n/new\nSay cat.\n/quit\n")
+    assert talk.returncode == 0 and talk.stdout.count("[recipe]") == 2, talk.stderr
+    done = posttrain("export", run_folder, tmp_path / "mine")
+    assert done.returncode == 0 and (tmp_path / "mine" / "model.safetensors").exists()
+    assert not (tmp_path / "mine" / "record.json").exists()
+    again = posttrain("export", run_folder, tmp_path / "mine")
+    assert again.returncode == 2 and "already exists" in again.stderr
+    assert "held_loss" in posttrain("show", run_folder).stdout
+    sft, dpo = (next(whole[0].glob(f"recipe/{s}-*")) for s in ("sft", "dpo"))
+    assert "lr" in posttrain("diff", sft, dpo).stdout
+
+
+def test_a_run_can_be_the_start_of_another(home, whole, tmp_path):
+    recipe = {"stages": {"base": {"type": "base_model", "model": str(whole[0] / "recipe")}}}
+    (tmp_path / "next.yaml").write_text(yaml.safe_dump(recipe))
+    done = posttrain("run", tmp_path / "next.yaml", "--runs", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert weights_of(next(tmp_path.glob("next/base-*"))) == weights(whole[0], "dpo")
+
+
+def weights_of(folder):
+    return (folder / "model.safetensors").read_bytes()

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 
 from posttrain import bundled
 from posttrain.errors import UserError
-from posttrain.locate import find
+from posttrain.locate import model_folder
 from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage
 
 
 class Base(Stage):
-    """model: 'bundled', a folder, or an id such as Qwen/Qwen3-0.6B. template: see render.load_chat."""
+    """model: 'bundled', a folder, a run (its release), or an id such as Qwen/Qwen3-0.6B. template: see load_chat."""
 
     makes: ClassVar[Kind] = "policy"
     places: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -28,9 +28,8 @@ class Base(Stage):
     def identity(self) -> dict[str, str]:
         if self.model == "bundled":
             return {"weights": bundled.digest()}
-        folder = Path(self.model).expanduser()
-        if folder.is_dir():
-            return {"weights": digest_of_folder(folder)}
+        if Path(self.model).expanduser().is_dir():
+            return {"weights": digest_of_folder(model_folder(self.model))}
         if self.model.startswith((".", "/", "~")) or self.model.count("/") != 1:
             raise UserError(
                 f"there is no model folder {self.model!r}, and it is not a Hugging Face id (owner/name)",
@@ -42,7 +41,7 @@ class Base(Stage):
         from posttrain.model import count_parameters
         from posttrain.render import load_chat
 
-        folder = find(self.model, self.revision)
+        folder = model_folder(self.model, self.revision)
         for file in sorted(folder.iterdir()):
             if file.is_file() and not file.name.startswith("."):
                 (out / file.name).symlink_to(file.resolve())
