@@ -182,3 +182,86 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "Request: {text}\n\nSay the request again word for word, and only then give your answer.",
     ),
 }
+
+# More wordings of the kinds that a small model can learn: other verbs and other names for the answer.
+MORE: dict[str, tuple[str, ...]] = {
+    "all_upper": (
+        "The complete text has to be in upper-case letters.",
+        "Shout: every letter a capital.",
+        "Respond with capital letters throughout.",
+        "Type the response in block capitals.",
+        "Make all letters of the reply upper case.",
+    ),
+    "all_lower": (
+        "The complete text has to be in lower-case letters.",
+        "Respond in small letters throughout.",
+        "Capital letters are not allowed in the response.",
+        "Make all letters of the reply lower case.",
+        "Type everything in small letters, names too.",
+    ),
+    "quotation": (
+        "The complete response belongs inside double quotes.",
+        "Surround the full text with double quotation marks.",
+        "Begin and close the response with a double quote.",
+        "Quote yourself: set the entire text in double quotation marks.",
+    ),
+    "end_phrase": (
+        'The response must finish with "{phrase}"',
+        'Your final sentence has to read: "{phrase}"',
+        'Stop right after the words "{phrase}"',
+        'Sign off with the sentence "{phrase}"',
+    ),
+    "title": (
+        "Put a title in double angle brackets, such as <<my day>>, above the text.",
+        "The response needs a title written like <<this>>.",
+        "Start with a heading between << and >>.",
+    ),
+    "bullets": (
+        "Respond with a list of {rel} {n} bullet points that start with a dash.",
+        "Structure the response as {rel} {n} lines, each a bullet starting with -.",
+        "Only bullets, {rel} {n} of them, please.",
+    ),
+    "json": (
+        "The complete response must be valid JSON.",
+        "Respond with nothing but a JSON object.",
+        "Wrap the full text into JSON.",
+    ),
+    "no_commas": (
+        "The response may not have a single comma.",
+        "Commas are not allowed.",
+        "Avoid every comma in the text.",
+    ),
+    "placeholders": (
+        "Include {rel} {n} blanks in square brackets, for example [date].",
+        "The text needs {rel} {n} bracketed fields such as [street].",
+    ),
+    "postscript": (
+        "Close the response with a postscript that starts with {marker}",
+        "After the text, add a note that begins with {marker}",
+    ),
+    "sentences": (
+        "The response must have {rel} {n} sentence{s}.",
+        "Limit the text to {rel} {n} sentence{s}.",
+    ),
+    "words": (
+        "The response must have {rel} {n} words.",
+        "Limit the text to {rel} {n} words in all.",
+    ),
+    "paragraphs": (
+        "The response must be made of {n} paragraphs with empty lines in between.",
+        "Break the text into {n} paragraphs, an empty line after each.",
+    ),
+    "highlighted": (
+        "Emphasise {rel} {n} phrase{s} of the response with asterisks, like *this one*.",
+        "Set {rel} {n} phrase{s} between single asterisks, as in *good idea*.",
+    ),
+    "two_responses": (
+        "Write two separate responses with ****** as the divider.",
+        "Respond twice, in different words, and put ****** between both.",
+    ),
+    "capital_words": (
+        "The response should show {rel} {n} word{s} written in ALL CAPS.",
+        "Write {rel} {n} word{s} of the text in FULL CAPITALS, like THIS.",
+    ),
+}
+PHRASES = {kind: (*phrases, *MORE.get(kind, ())) for kind, phrases in PHRASES.items()}

@@ -18,7 +18,7 @@ STOPS = [
     "what makes popcorn pop",
     "Give me a title for a story about a lost glove.",
     "Is a tomato a fruit?",
-    "How should I greet a new neighbour?",
+    "What should I bring to a housewarming party?",
     "Tell me a small fact about owls.",
     "What does the word ancient mean?",
     "Write one sentence about snow.",
