@@ -1,6 +1,6 @@
 """Write the rows that ship in the package from what is written by hand (hand/) and generated (generators/).
 
-    python data/build.py            writes posttrain/bundled/{demos,safety,pairs,prompts}.jsonl and prints counts
+    python data/build.py            writes posttrain/bundled/{demos,formats,safety,pairs,prompts}.jsonl, prints counts
     python data/build.py --check    exits 1 when the shipped files are not what this would write
 
 Left out on purpose: the evaluation suites (generators/write_suites.py and hand-written files), and any judgement of
@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE / "generators"), str(HERE.parent)]
 from posttrain.rows import Demo, Item, Message, Pair, Row, digest, dump  # noqa: E402
 
 BUNDLED = HERE.parent / "posttrain" / "bundled"
-GENERATORS = ("arithmetic", "word_problems", "recall", "formats", "extraction", "classification", "editing")
+GENERATORS = ("arithmetic", "word_problems", "recall", "extraction", "classification", "editing")
 SEED = 0
 
 
@@ -75,6 +75,7 @@ def build() -> dict[str, list[Row]]:
     pairs = [pair(r, "authored") for r in hand("pairs_*.jsonl")] + [pair(r, "template") for r in generated("pairs")]
     return {
         "demos": unique(demos),
+        "formats": unique(demo(r, "template") for r in generated("formats")),
         "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
         "pairs": unique(pairs),
         "prompts": unique(Item.model_validate(r) for r in generated("prompts")),

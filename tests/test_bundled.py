@@ -18,7 +18,7 @@ SUITES = sorted((Path(bundled.__file__).parent / "suites").glob("*.jsonl"))
 
 @pytest.fixture(scope="module")
 def demos():
-    return list(read_jsonl(bundled.rows("demos"), Demo))
+    return [d for name in ("demos", "formats") for d in read_jsonl(bundled.rows(name), Demo)]
 
 
 @pytest.fixture(scope="module")

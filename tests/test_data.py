@@ -363,7 +363,7 @@ def test_identity_follows_files_and_suites(tmp_path: Path) -> None:
     assert first == stage.identity()
     write(tmp_path / "a.jsonl", questions(3))
     second = stage.identity()
-    assert [k for k in first if first[k] != second[k]] == [path]
+    assert [k for k in first if first[k] != second[k]] == ["file 1"]
     write(tmp_path / "s.jsonl", [{"prompt": "y"}])
     assert [k for k in second if second[k] != stage.identity()[k]] == [f"suite {suite}"]
 
