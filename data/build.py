@@ -1,6 +1,6 @@
 """Write the rows that ship in the package from what is written by hand (hand/) and generated (generators/).
 
-    python data/build.py            writes posttrain/bundled/{demos,formats,safety,pairs,prompts}.jsonl, prints counts
+    python data/build.py            writes posttrain/bundled/{demos,sums,formats,...}.jsonl, prints counts
     python data/build.py --check    exits 1 when the shipped files are not what this would write
 
 Left out on purpose: the evaluation suites (generators/write_suites.py and hand-written files), and any judgement of
@@ -75,6 +75,7 @@ def build() -> dict[str, list[Row]]:
     pairs = [pair(r, "authored") for r in hand("pairs_*.jsonl")] + [pair(r, "template") for r in generated("pairs")]
     return {
         "demos": unique(demos),
+        "sums": unique(demo(r, "template") for r in generated("drills")),
         "formats": unique(demo(r, "template") for r in generated("formats")),
         "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
         "pairs": unique(pairs),

@@ -18,7 +18,7 @@ Rng = random.Random
 Shape = Callable[[Rng, Entry], tuple[str, str]]  # instruction, answer
 Finish = Callable[[Rng, Entry, str], tuple[str, str]]  # instruction, changed answer
 
-PER_KIND = 30
+PER_KIND = 80
 PER_PAIR = 4
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 STOP = frozenset(

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from posttrain.gates import Decision, Scored
 from posttrain.gates import Report as Paired
 from posttrain.pipeline import Record
-from posttrain.report.lineage import Node
+from posttrain.report.lineage import DATA, Node
 from posttrain.report.words import shorten
 
 NUMBER = re.compile(r"\b\d+\b")
@@ -81,6 +81,7 @@ class Training:
     log: Sequence[Mapping[str, Any]]
     preflight: Mapping[str, Any] = field(default_factory=dict)
     ledger: Sequence[Group] = ()
+    audit: Sequence[Group] = ()
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,20 @@ def _directions(summary: Mapping[str, Any]) -> dict[str, bool | None]:
 
 def trainings(nodes: Sequence[Node]) -> list[Training]:
     return [
-        Training(n, read_lines(n.folder / "log.jsonl"), read_json(n.folder / "preflight.json"), ledger(n.folder))
+        Training(
+            n,
+            read_lines(n.folder / "log.jsonl"),
+            read_json(n.folder / "preflight.json"),
+            ledger(n.folder),
+            audit(read_json(n.folder / "audit.json")),
+        )
         for n in nodes
         if n.record.makes in ("policy", "reward") and (n.folder / "log.jsonl").exists()
     ]
 
 
 def data(nodes: Sequence[Node]) -> list[Data]:
-    return [_data(n) for n in nodes if n.record.makes in ("demos", "pairs", "prompts", "feedback")]
+    return [_data(n) for n in nodes if n.record.makes in DATA]
 
 
 def _data(node: Node) -> Data:

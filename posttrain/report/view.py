@@ -343,6 +343,8 @@ def preflights(nodes: Sequence[Node]) -> list[DataView]:
             warnings = t.preflight.get("warnings") or ()
             told = Box("Warnings", [collect.Group(str(w), 1) for w in warnings], "", warn=True)
             boxes = [told, box] if warnings else [box]
+            if t.audit:
+                boxes.append(Box("Audit: rows that may do harm", t.audit, "", warn=True))
             found.append(DataView(t.node.name, "pre-flight", facts=facts, facts_title="Facts", boxes=boxes))
     return found
 

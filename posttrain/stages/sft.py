@@ -3,6 +3,7 @@
 Left out on purpose: distillation, and data cleaning (stages/data.py). Importing this file does not import torch.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     from posttrain import packing
     from posttrain.model import Model
+    from posttrain.stages.training import Ready
     from posttrain.train import Facts
+
+AUDITED = 600  # rows whose likelihood is looked at before training
 
 
 class Sft(Training):
@@ -37,6 +41,7 @@ class Sft(Training):
         held = read_rows(inputs.many("data"), "holdout.jsonl", Demo)
         ready = self.prepare(inputs, demos, held, out, runtime, train_on=self.train_on)
         model, pad_id = ready.model, ready.chat.pad_id
+        surprise(ready, demos, self.micro_tokens, out, runtime)
 
         def loss(indices: Sequence[int], total: float) -> "tuple[Tensor, Facts]":
             pack = packing.build([ready.docs[i] for i in indices], pad_to=self.micro_tokens, pad_id=pad_id)
@@ -81,3 +86,29 @@ def held_out(model: "Model", docs: "list[packing.Doc]", micro_tokens: int, pad_i
             logp_N = model.token_logps(pack)
             total, n = total - float(logp_N.double().sum()), n + len(logp_N)
     return {"loss": total / max(1, n)}
+
+
+def surprise(ready: "Ready", demos: Sequence[Demo], micro_tokens: int, out: Path, runtime: Runtime) -> None:
+    """audit.json: rows whose answers the starting policy finds far less likely than the rest, of AUDITED rows.
+
+    A forward pass costs a third of a training step, so a large set is sampled evenly. Kept when a run goes on.
+    """
+    import torch
+
+    from posttrain.dataset import audit
+    from posttrain.objectives.reduce import sequence_mean
+
+    if (out / "audit.json").exists():
+        return
+    chosen = range(0, len(ready.docs), -(-len(ready.docs) // AUDITED))
+    docs, nll = [ready.docs[i] for i in chosen], [0.0] * len(chosen)
+    with torch.no_grad(), runtime.progress.task("audit", total=len(docs)) as tick:
+        for indices, pack in evaluation_packs(docs, micro_tokens, ready.chat.pad_id):
+            owner_B = [n for n, i in enumerate(indices) for _ in docs[i].branches]
+            row_N = torch.tensor(owner_B)[pack.branch_N]
+            for i, mean in zip(indices, sequence_mean(-ready.model.token_logps(pack), row_N, len(indices)).tolist()):
+                nll[i] = mean
+            tick(len(indices), tokens=pack.tokens)
+    by_name = {row.id or f"row {n}": row for n, row in enumerate(demos)}
+    found = audit.audit_nll([by_name[ready.names[i]] for i in chosen], nll)
+    (out / "audit.json").write_text(json.dumps({"rows": len(nll), "warnings": [found] if found else []}, indent=2))
