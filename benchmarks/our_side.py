@@ -1,8 +1,8 @@
-"""This project's side of vs_trl.py: the SFT or preference stage over some rows once, timed from outside.
+"""This project's side of vs_trl.py: the SFT, preference or reward stage over some rows once, timed from outside.
 
     python benchmarks/our_side.py sft --model FOLDER --rows FOLDER --out result.json --batch-tokens 1536
 
-The stage itself runs (stages/sft.py, stages/preference.py), from pre-flight to the saved model. The times come from
+The stage itself runs (stages/sft.py, preference.py, reward.py), from pre-flight to the saved model. The times come from
 the progress it reports after every optimiser step and every pack of the reference pass, the tokens from the packs that
 are built: real ones, for pairs both full sequences (`unshared_tokens`), although shared prompts are computed once.
 Left out on purpose: recipes, held-out rows.
@@ -29,6 +29,7 @@ from posttrain.model import choose
 from posttrain.pipeline import Inputs, Runtime, peak_gib
 from posttrain.progress import Progress, Tick
 from posttrain.stages.preference import Preference
+from posttrain.stages.reward import Reward
 from posttrain.stages.sft import Sft
 
 
@@ -77,19 +78,23 @@ class Marking(Tick):
         self.clock.mark(self.title)
 
 
-def stage_of(options: argparse.Namespace) -> Sft | Preference:
+def stage_of(options: argparse.Namespace) -> Sft | Preference | Reward:
     """TRL's settings: linear schedule without warm-up, gradients clipped at 1. One micro-batch is one step."""
     how: dict[str, Any] = {
         "policy": "policy", "lr": options.lr, "batch_tokens": options.batch_tokens, "seed": options.seed,
         "micro_tokens": options.micro_tokens or options.batch_tokens, "max_tokens": options.max_tokens,
         "schedule": "linear", "warmup": 0.0,
     }  # fmt: skip
-    return Sft(data="rows", **how) if options.task == "sft" else Preference(pairs="rows", loss={"type": "dpo"}, **how)
+    if options.task == "sft":
+        return Sft(data="rows", **how)
+    return (
+        Preference(pairs="rows", loss={"type": "dpo"}, **how) if options.task == "dpo" else Reward(pairs="rows", **how)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["sft", "dpo"])
+    parser.add_argument("task", choices=["sft", "dpo", "reward"])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--rows", type=Path, required=True, help="folder with train.jsonl: this project's own rows")
     parser.add_argument("--out", type=Path, required=True)
@@ -106,6 +111,7 @@ def main() -> None:
     runtime = Runtime(precision=options.precision, compile=options.compile, progress=clock)
     edge = "data" if options.task == "sft" else "pairs"
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["POSTTRAIN_CACHE"] = f"{folder}/cache"  # an earlier run's reference pass must not be found there
         inputs = Inputs({"policy": (options.model,), edge: (options.rows,)})
         metrics = stage_of(options).run(inputs, Path(folder), runtime)
         log = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]

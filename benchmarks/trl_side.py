@@ -1,11 +1,11 @@
-"""TRL's side of vs_trl.py: SFTTrainer or DPOTrainer over some rows once, with the time and the tokens of every step.
+"""TRL's side of vs_trl.py: its SFT, DPO or reward trainer over some rows once, with time and tokens of every step.
 
     python benchmarks/trl_side.py sft --model FOLDER --rows rows.jsonl --out result.json [--dtype fp32] [--packing]
 
-Rows are JSON lines: {"messages": [...]} for sft, {"prompt": [...], "chosen": [...], "rejected": [...]} for dpo, each a
-list of {"role", "content"}. Settings that cost time are off (gradient checkpointing, logging, saving); the rest is
-TRL's default: AdamW with fp32 weights, linear schedule, sdpa, a reference model beside the policy for dpo.
-Tokens are those under the attention mask: no padding, for dpo both sequences of a pair with their prompts.
+Rows are JSON lines: {"messages": [...]} for sft, {"prompt": [...], "chosen": [...], "rejected": [...]} for the others,
+each a list of {"role", "content"}. Settings that cost time are off (gradient checkpointing, logging, saving); the rest
+is TRL's default: AdamW with fp32 weights, linear schedule, sdpa, a reference model beside the policy for dpo.
+Tokens are those under the attention mask: no padding, for pairs both sequences with their prompts.
 Left out on purpose: GRPO, Liger kernels, several processes.
 """
 
@@ -21,7 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 # ChatML as assistant_only_loss needs it: what stands between the marks is trained, stop token included
 CHATML = (
@@ -81,13 +81,17 @@ def trainer_of(options: argparse.Namespace, folder: str, meter: Meter) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     if "<|im_end|>" in tokenizer.get_vocab():
         tokenizer.chat_template, tokenizer.eos_token = CHATML, "<|im_end|>"
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
+    kind = AutoModelForSequenceClassification if options.task == "reward" else AutoModelForCausalLM
+    more = {"num_labels": 1} if options.task == "reward" else {}
+    model = kind.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa", **more)
     with options.rows.open(encoding="utf-8") as f:
         data = Dataset.from_list([json.loads(line) for line in f])
     shared = {"train_dataset": data, "processing_class": tokenizer, "callbacks": [meter]}
     how = arguments(options, folder)
     if options.task == "sft":
         return trl.SFTTrainer(model, trl.SFTConfig(**how, packing=options.packing, assistant_only_loss=True), **shared)
+    if options.task == "reward":
+        return trl.RewardTrainer(model, args=trl.RewardConfig(**how), **shared)
     return trl.DPOTrainer(model, args=trl.DPOConfig(**how), **shared)
 
 
@@ -102,7 +106,7 @@ def peak_gib() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["sft", "dpo"])
+    parser.add_argument("task", choices=["sft", "dpo", "reward"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,13 +1,13 @@
-"""Tokens per second and memory of this project's SFT and DPO beside TRL's trainers: same model, same rows, by turns.
+"""Tokens per second and memory of this project's training beside TRL's trainers: same model, same rows, by turns.
 
-    python benchmarks/vs_trl.py [--task sft dpo] [--sft FILE] [--dpo FILE] [--model FOLDER] [--trl-dtype fp32] ...
+    python benchmarks/vs_trl.py [--task sft dpo reward] [--sft FILE] [--dpo FILE] [--reward FILE] [--model FOLDER] ...
 
 Every round runs both sides, each in a process of its own, the first to go changing from round to round, so that a
 busy machine slows both; the ratio is what to quote. Files are read by posttrain.formats; rows that are longer than
 --max-length on either side's template are left out, batch x steps of the others are drawn by the seed, and both sides
 train on exactly those rows, once.
 
-Counted are real tokens, no padding; for DPO prompt and answer of both sequences on both sides. A step is --batch rows
+Counted are real tokens, no padding; for pairs prompt and answer of both sequences on both sides. A step is --batch rows
 for TRL and as many tokens as that many rows have on average here. The first --skip steps are warm-up on both sides and
 not measured. DPO includes the reference: TRL runs it in every step; here it runs once before training, and its time
 per token (without its first --skip packs) is added to training's. --compile is this project's; its time is warm-up.
@@ -199,9 +199,10 @@ def keep(result: dict[str, Any], folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", nargs="+", choices=["sft", "dpo"], default=["sft", "dpo"])
+    parser.add_argument("--task", nargs="+", choices=["sft", "dpo", "reward"], default=["sft", "dpo"])
     parser.add_argument("--sft", default="bundled:demos", help="conversations, in any format that posttrain reads")
     parser.add_argument("--dpo", default="bundled:pairs", help="preference pairs, likewise")
+    parser.add_argument("--reward", default="bundled:pairs", help="preference pairs, likewise")
     parser.add_argument("--model", default="bundled", help="folder or Hugging Face id")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30, help="steps of TRL, warm-up included")

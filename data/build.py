@@ -80,6 +80,9 @@ def build() -> dict[str, list[Row]]:
         "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
         "pairs": unique(pairs),
         "prompts": unique(Item.model_validate(r) for r in generated("prompts")),
+        "support": unique(demo(r, "template") for r in generated("support")),
+        "support_poor": [demo(r, "template") for r in importlib.import_module("support").poor(SEED)],
+        "goals": unique(Item.model_validate(r) for r in generated("goals")),
     }
 
 

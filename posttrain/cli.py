@@ -1,4 +1,4 @@
-"""The command line: run, plan, show, diff, chat, export, schema, doctor.
+"""The command line: run, plan, show, diff, chat, serve, label, export, schema, doctor.
 
 Commands import what they need when they run, so that --help answers at once. A UserError ends with its message and
 exit code 2; a gate that did not pass with 1 (fail) or 3 (inconclusive); Ctrl-C with 130, and the run resumes.
@@ -34,6 +34,7 @@ def run(
     runs: RunsOption = Path("runs"),
     bad_rows: Annotated[str, typer.Option(help="error: stop at a row that cannot be read; skip: list it.")] = "error",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the end.")] = False,
+    only: Annotated[str, typer.Option(help="One stage, whose inputs are finished; for schedulers. No report.")] = "",
 ) -> None:
     """Run what is not done yet, then write the report."""
     from posttrain import pipeline
@@ -43,6 +44,9 @@ def run(
     loaded = recipes.load(recipe, [*(overrides or []), *_bad_rows(recipe, bad_rows)])
     progress = Progress("silent" if quiet else "auto")
     root = runs / loaded.name
+    if only:
+        end_one(only, pipeline.run_one(loaded.stages, root, loaded.start(progress), only))
+        return
     outcome = pipeline.run(loaded.stages, root, loaded.start(progress))
     pipeline.write_text(root / "recipe.yaml", _resolved(loaded))
     finish(loaded, root, outcome)
@@ -66,6 +70,20 @@ def _resolved(loaded: Any) -> str:
     return "".join(lines) + str(loaded.text)
 
 
+def end_one(name: str, outcome: Any) -> None:
+    """Where the one stage's artefact is; a gate's exit code."""
+    if name in outcome.folders:
+        typer.echo(f"{name}: {outcome.folders[name]}")
+    _exit_code(outcome)
+
+
+def _exit_code(outcome: Any) -> None:
+    if "fail" in outcome.stopped.values():
+        raise typer.Exit(1)
+    if outcome.stopped:
+        raise typer.Exit(3)
+
+
 def finish(loaded: Any, root: Path, outcome: Any) -> None:
     """Write the report, print where it is, and end with the gate's exit code."""
     from posttrain import report
@@ -79,10 +97,7 @@ def finish(loaded: Any, root: Path, outcome: Any) -> None:
     typer.echo(f"report: {page}")
     for gate, verdict in outcome.stopped.items():
         typer.echo(f"gate {gate!r}: {verdict}; not run because of it: {', '.join(outcome.skipped) or 'nothing'}")
-    if "fail" in outcome.stopped.values():
-        raise typer.Exit(1)
-    if outcome.stopped:
-        raise typer.Exit(3)
+    _exit_code(outcome)
 
 
 @app.command()
@@ -112,10 +127,15 @@ def show(
     model: Annotated[str, typer.Option(help="Whose tokenizer and template to show rows with.")] = "bundled",
     rows: Annotated[int, typer.Option(help="How many rows.")] = 5,
     train_on: Annotated[str, typer.Option(help="assistant, last or all.")] = "assistant",
+    vote: Annotated[str, typer.Option(help="Of a run: what became of this vote (event number or hash).")] = "",
+    row: Annotated[str, typer.Option(help="Of a run: the votes behind this row, and the weights it reached.")] = "",
 ) -> None:
-    """Print rows with the trained tokens coloured, or what is known of an artefact."""
+    """Print rows with the trained tokens coloured, or what is known of an artefact: of a model, down to the votes."""
     from posttrain import show as shows
 
+    if vote or row:
+        shows.told(what, vote=vote, row=row)
+        return
     shows.show(what, model=model, rows=rows, train_on=train_on)
 
 
@@ -139,6 +159,63 @@ def chat(
     from posttrain.chat import converse
 
     converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="A run, a model folder, a Hugging Face id, or 'bundled'.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    api_key: Annotated[str, typer.Option(envvar="POSTTRAIN_API_KEY", help="Ask clients for this key.")] = "",
+    name: Annotated[str, typer.Option(help="What clients call the model; the folder's name if not given.")] = "",
+    slots: Annotated[int, typer.Option(min=1, help="Answers drawn at once.")] = 16,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Answers that may wait before clients are told to come again.")
+    ] = 1024,
+    feedback: Annotated[
+        Path | None, typer.Option(help="Folder for POST /v1/feedback; kept nowhere if not given.")
+    ] = None,
+) -> None:
+    """Serve a model over the OpenAI protocol: chat, completions, log-probabilities, feedback."""
+    from posttrain.serve import start
+
+    start(model, host=host, port=port, key=api_key, name=name, slots=slots, queue=queue, log=feedback)
+
+
+@app.command()
+def label(
+    project: Annotated[str, typer.Option(help="Short name of the project; made if there is none.")],
+    kind: Annotated[str | None, typer.Option(help="pair, ranking, rating, thumb, rewrite, demo or safety.")] = None,
+    items: Annotated[str | None, typer.Option(help="A file of items to import: JSON Lines, JSON, CSV.")] = None,
+    models: Annotated[tuple[str, str] | None, typer.Option(help="Two models whose answers are compared.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="With --models: the prompts they answer.")] = None,
+    labels: Annotated[int, typer.Option(min=1, help="Answers wanted for each item of a new project.")] = 1,
+    title: Annotated[str, typer.Option(help="Title of a new project.")] = "",
+    db: Annotated[
+        str, typer.Option(help="Where votes are kept: a SQLite file or a postgresql:// URL.")
+    ] = "feedback.db",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the labelling pages: people compare, rank, rate and rewrite answers."""
+    from posttrain import label as labelling
+
+    labelling.label(
+        project, kind=labelling.known_kind(kind), title=title, labels=labels, items=items, models=models or (),
+        prompts=prompts, db=db, host=host, port=port, say=typer.echo,
+    )  # fmt: skip
+
+
+@app.command()
+def feedback_rows(
+    log: Annotated[Path, typer.Argument(help="The folder given to serve --feedback.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write train/ and holdout/ into.")],
+) -> None:
+    """Turn what people said of served answers into training rows; a tenth stays held out."""
+    from posttrain.serve.feedback import write_rows
+
+    for name, count in write_rows(log, out).items():
+        typer.echo(f"{count:>6}  {out / name}.jsonl")
 
 
 @app.command()

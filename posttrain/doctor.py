@@ -18,6 +18,8 @@ EXTRAS = {  # module -> (what it is for, how to get it)
     "peft": ("low-rank adapters (lora:)", "pip install 'posttrain[lora]'"),
     "pyarrow": ("Parquet files", "pip install 'posttrain[parquet]'"),
     "datasets": ("data sets by Hugging Face id", "pip install 'posttrain[hub]'"),
+    "uvicorn": ("posttrain serve", "pip install 'posttrain[serve]'"),
+    "httpx": ("judges and samplers behind a server", "pip install 'posttrain[endpoint]'"),
 }
 
 

@@ -16,7 +16,7 @@ Left out on purpose: tokens, filtering by quality (dataset.py), images and tool 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -25,13 +25,13 @@ from pydantic import ValidationError
 from posttrain import trees
 from posttrain.errors import UserError
 from posttrain.files import Record, records
-from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Ranking, Row, Source, Thumb, explain
+from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Ranking, Rating, Row, Source, Thumb, explain
 from posttrain.turns import BadRow, first, flat, message, messages, number, short, transcript
 
-KindName = Literal["demos", "pairs", "prompts", "thumbs", "rankings"]
+KindName = Literal["demos", "pairs", "prompts", "thumbs", "rankings", "ratings"]
 BadRows = Literal["error", "skip"]
 R = TypeVar("R", bound=Row)
-KINDS: dict[str, type[Row]] = {"demos": Demo, "pairs": Pair, "prompts": Prompt, "thumbs": Thumb, "rankings": Ranking}
+KINDS: dict[str, type[Row]] = {f"{k.__name__.lower()}s": k for k in (Demo, Pair, Prompt, Thumb, Ranking, Rating)}
 CONVERSATION = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PROMPT = ("prompt", "instruction", "question", "query", "history", "input", "context", "user", "goal")
 CONTEXT = ("input", "context", "passage", "passages")
@@ -39,6 +39,7 @@ ANSWER = ("completion", "response", "output", "answer", "assistant", "target", "
 CHOSEN = ("chosen", "preferred", "preferred_output", "chosen_response", "response_chosen", "accepted", "better")
 REJECTED = ("rejected", "non_preferred_output", "rejected_response", "response_rejected", "dispreferred", "worse")
 LABEL = ("label", "thumb", "thumbs", "thumbs_up", "desirable")
+RATING = ("value", "rating", "score", "overall_score", "stars")
 ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
 TWO = (
     ("response1", "response2"), ("response_1", "response_2"), ("response_0", "response_1"),
@@ -50,8 +51,9 @@ NO = {"false", "0", "0.0", "-1", "-1.0", "down", "no", "bad", "thumbs_down", "un
 KNOWN = {
     *CONVERSATION, *PROMPT, *CONTEXT, *ANSWER, *CHOSEN, *REJECTED, *ANSWERS, *(n for two in TWO for n in two), "system",
     "system_prompt", "instances", "turns", "id", "category", "source", "meta", "margin", "soft", "annotator", "reason",
-    "label", "ranks", "body",
+    "label", "ranks", "body", "scale", "value",
 }  # fmt: skip
+TRUTH = ("answer", "answers", "constraints", "label", "solution", "tests", "schema", "language")  # of a prompt's answer
 EXPECTED = "messages, prompt and completion, instruction and output, conversations, or chosen and rejected"
 
 
@@ -88,6 +90,7 @@ class Found:
     answers: tuple[Message, ...] = ()
     ranks: tuple[int, ...] | None = None
     label: bool | None = None
+    values: tuple[float, ...] | None = None
 
 
 def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> Loaded[Any]:
@@ -139,6 +142,8 @@ def read(record: Record, kind: KindName) -> tuple[str, list[Row]]:
     if not found:
         raise Silent("replies", "the tree has no usable answer")
     extra = _extra(record.value) if isinstance(record.value, dict) else {}
+    if kind == "prompts" and isinstance(record.value, dict):
+        extra["meta"] = _truth(record.value, found[0]) | extra["meta"]
     rows: list[dict[str, Any]] = []
     silent: Silent | None = None
     for f in found:
@@ -202,7 +207,13 @@ def _rankings(found: Found) -> Iterator[dict[str, Any]]:
     yield {"prompt": found.prompt, "answers": found.answers, "ranks": found.ranks}
 
 
-MAKERS = {"demos": _demos, "pairs": _pairs, "prompts": _prompts, "thumbs": _thumbs, "rankings": _rankings}
+def _ratings(found: Found) -> Iterator[dict[str, Any]]:
+    if found.values is None or not found.answers:
+        raise BadRow("value", "expected a number for the answer (value, rating or score)")
+    yield from ({"prompt": found.prompt, "answer": a, "value": v} for a, v in zip(found.answers, found.values))
+
+
+MAKERS = {f.__name__[1:]: f for f in (_demos, _pairs, _prompts, _thumbs, _rankings, _ratings)}
 
 
 # record -> Found
@@ -268,6 +279,8 @@ def _conversation(turns: Messages, shape: str = "messages") -> Found:
 
 def _labelled(found: Found, r: Mapping[str, Any], kind: KindName) -> Found:
     """With its thumb. Asked for thumbs, 1, "up" and the like count; otherwise only true and false do."""
+    if kind == "ratings" and (rated := first(r, RATING)) and found.answers:
+        return replace(found, values=(number(r[rated], rated),))
     name = first(r, LABEL)
     if name is None:
         return found
@@ -331,18 +344,13 @@ def _ranked(r: Mapping[str, Any], name: str) -> Found:
     texts = [_short_answer(i, name) for i in items]
     answers = tuple(message("assistant", t, name) for t in texts)
     prompt = _prompt(r)
-    for field_name, sign in (
-        ("ranks", 1),
-        ("ranking", 1),
-        ("rank", 1),
-        ("scores", -1),
-        ("overall_score", -1),
-        ("score", -1),
-    ):
+    for field_name in ("ranks", "ranking", "rank", "scores", "overall_score", "score"):
+        sign = 1 if field_name.startswith("rank") else -1
         values = r.get(field_name) or [i.get(field_name) for i in inside]
         if isinstance(values, list) and len(values) == len(items) and None not in values:
             keys = [sign * number(v, field_name) for v in values]
-            return Found("answers", prompt, answers, tuple(sorted(set(keys)).index(k) for k in keys))
+            ranks = tuple(sorted(set(keys)).index(k) for k in keys)
+            return Found("answers", prompt, answers, ranks, None, tuple(-k for k in keys) if sign < 0 else None)
     return Found("answers", prompt, answers)
 
 
@@ -429,7 +437,13 @@ def _extra(value: Mapping[str, Any]) -> dict[str, Any]:
     extra = {"id": str(name), "category": category, "meta": given if given is not None else meta}
     if r.get("source") in get_args(Source):
         extra["source"] = r["source"]
-    return extra | {k: r[k] for k in ("margin", "soft", "annotator", "reason") if k in r}
+    return extra | {k: r[k] for k in ("margin", "soft", "annotator", "reason", "scale") if k in r}
+
+
+def _truth(value: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """What an answer to a prompt can be compared with; a demonstration's own answer is one."""
+    own = {"answer": found.answers[0].content} if found.answers else {}
+    return own | {k: value[k] for k in TRUTH if value.get(k) is not None}
 
 
 def _only(extra: Mapping[str, Any], kind: type[Row]) -> dict[str, Any]:

@@ -33,12 +33,13 @@ FEW_CLUSTERS = 10  # between stats.FEW_CLUSTERS and this a bootstrap over cluste
 
 class Rule(Row):
     """What a metric must satisfy. no_worse_than and better_than are in the metric's units; -0.02 and 0.02 read the
-    same in no_worse_than. pinned: ids (suite/id) that must be right in the candidate. family: rules tested together."""
+    same in no_worse_than. pinned: cases that must be right in the candidate: a list of suite/id, `all` that have the
+    metric, or `kept`: all that the baseline has right. family: rules tested together."""
 
     metric: str
     no_worse_than: float | None = None
     better_than: float | None = None
-    pinned: tuple[str, ...] = ()
+    pinned: tuple[str, ...] | Literal["all", "kept"] = ()
     family: str = ""
 
     @model_validator(mode="after")
@@ -87,11 +88,13 @@ class Scored(Row):
 
 
 class Report(NamedTuple):
-    """A report as the gate needs it. better: metric -> higher is better (None: neither); judge: who scored."""
+    """A report as the gate needs it. better: metric -> higher is better (None: neither); judge: who scored; suites:
+    name -> digest of its file."""
 
     items: tuple[Scored, ...]
     better: Mapping[str, bool | None]
     judge: str = ""
+    suites: Mapping[str, str] = {}
 
 
 class Compared(Row):
@@ -180,6 +183,25 @@ def pair(candidate: Report, baseline: Report) -> tuple[list[tuple[Scored, Scored
     return pairs, alone, [item.name for item in baseline.items if item.key not in here]
 
 
+def same_suites(candidate: Report, baseline: Report) -> None:
+    """Refuses reports on different versions of a suite, and says what differs."""
+    for name in sorted(candidate.suites.keys() & baseline.suites.keys()):
+        here, there = candidate.suites[name], baseline.suites[name]
+        if here == there:
+            continue
+        new, old = ({i.id: i.prompt for i in r.items if i.suite == name} for r in (candidate, baseline))
+        changed = sorted(i for i in new.keys() & old.keys() if new[i] != old[i])
+        counts = (
+            f"{len(new.keys() - old.keys())} items only in the candidate's, {len(old.keys() - new.keys())} only in the "
+            f"baseline's, {len(changed)} ask something else" + (f" (such as {changed[0]})" if changed else "")
+        )
+        same = "" if changed or new.keys() != old.keys() else "; their questions agree, so the expected answers differ"
+        raise UserError(
+            f"the reports were made with different versions of the suite {name!r} ({here} and {there}): {counts}{same}",
+            remedy="evaluate the baseline again with today's suite",
+        )
+
+
 def compare(metric: str, candidate: Report, baseline: Report, *, seed: int = 0) -> Compared:
     """The paired comparison of one metric. Raises UserError when the metric has no values or no direction."""
     sign = _direction(metric, candidate, baseline)
@@ -234,6 +256,7 @@ def decide(candidate: Report, baseline: Report, rules: Sequence[Rule], noise: Re
     """The gate. Fails if any rule fails; else inconclusive if any is; else passes."""
     if not rules:
         raise UserError("a gate without rules decides nothing", remedy="rules: [{metric: ..., no_worse_than: 0.02}]")
+    same_suites(candidate, baseline)
     _, only_candidate, only_baseline = pair(candidate, baseline)
     judged = candidate.judge == baseline.judge
     raw = [_measure(rule, candidate, baseline) for rule in rules]
@@ -269,15 +292,28 @@ def _measure(rule: Rule, candidate: Report, baseline: Report) -> Result:
     """The numbers of a rule; its verdict waits for Holm."""
     compared = compare(rule.metric, candidate, baseline) if rule.bar is not None else None
     worse = p_worse(compared, rule.bar) if compared and rule.bar is not None else None
-    broken = tuple(_broken(rule, candidate))
+    broken = tuple(_broken(rule, candidate, baseline))
     return Result(rule=rule, verdict="pass", reason="", compared=compared, p_worse=worse, broken=broken)
 
 
-def _broken(rule: Rule, candidate: Report) -> Iterable[str]:
+def _broken(rule: Rule, candidate: Report, baseline: Report) -> Iterable[str]:
     """Pinned items that are missing or not right in the candidate."""
-    best = 1.0 if candidate.better.get(rule.metric, True) else 0.0
-    values = {item.name: item.metrics.get(rule.metric) for item in candidate.items}
-    return (name for name in rule.pinned if values.get(name) != best)
+    best = 1.0 if candidate.better.get(rule.metric, baseline.better.get(rule.metric, True)) else 0.0
+    values, before = (
+        {item.name: item.metrics.get(rule.metric) for item in report.items} for report in (candidate, baseline)
+    )
+    return (name for name in pinned_names(rule, values, before, best) if values.get(name) != best)
+
+
+def pinned_names(
+    rule: Rule, values: Mapping[str, float | None], before: Mapping[str, float | None], best: float
+) -> Sequence[str]:
+    """The cases a rule pins. values, before: item -> its metric in candidate and baseline."""
+    if rule.pinned == "all":
+        return [name for name in values.keys() | before.keys() if values.get(name, before.get(name)) is not None]
+    if rule.pinned == "kept":
+        return [name for name, value in before.items() if value == best]
+    return rule.pinned
 
 
 def _with_holm(results: Sequence[Result]) -> list[Result]:
@@ -292,10 +328,16 @@ def _settle(result: Result, same_judge: bool) -> Result:
     """Verdict and reason of a rule."""
     rule, compared = result.rule, result.compared
     if result.broken:
-        reason = f"{rule.metric}: pinned case {', '.join(result.broken)} is missing or not right any more"
+        shown = ", ".join(sorted(result.broken)[:12]) + (
+            f" and {len(result.broken) - 12} more" * (len(result.broken) > 12)
+        )
+        reason = f"{rule.metric}: pinned case {shown} is missing or not right any more"
         return result.model_copy(update={"verdict": "fail", "reason": reason})
     if compared is None or rule.bar is None:
-        reason = f"{rule.metric}: all {len(rule.pinned)} pinned cases hold"
+        which = {"all": "all", "kept": "all that the baseline has right of the"}.get(
+            str(rule.pinned), f"all {len(rule.pinned)}"
+        )
+        reason = f"{rule.metric}: {which} pinned cases hold"
         return result.model_copy(update={"reason": reason})
     verdict, why = _verdict(compared, rule.bar, result.p_holm or 0.0)
     if not same_judge:

@@ -52,6 +52,11 @@ def _logits(h_CD: Tensor, w_VD: Tensor, b_V: Tensor | None, how: _How) -> Tensor
     return z.div_(how.temperature) if how.temperature != 1.0 else z
 
 
+def scores(h_ND: Tensor, head: Head) -> Tensor:
+    """Logits [N, V] in the wide dtype: for a few rows, where the likeliest tokens are asked for."""
+    return _logits(h_ND, head.weight_VD, head.bias_V, _How(head.scale, head.softcap, 1.0))
+
+
 def _slope(z_CV: Tensor, how: _How) -> Tensor | float:
     """d transformed / d raw logits, given the transformed ones: d (c tanh(x / c)) / dx = 1 - tanh^2."""
     factor = how.scale / how.temperature
@@ -136,6 +141,17 @@ def token_logps(
     how = _How(head.scale, head.softcap, temperature)
     logp_N, entropy_N = _TokenLogps.apply(h_ND, head.weight_VD, head.bias_V, target_N, how, entropy)
     return (logp_N, entropy_N) if entropy else logp_N
+
+
+@torch.no_grad()
+def log_collisions(h_ND: Tensor, head: Head) -> Tensor:
+    """log sum_v p(v)^2 [N], nats: the mean likelihood that a distribution gives its own draws. No gradient."""
+    how, chunk, found = _How(head.scale, head.softcap, 1.0), _chunk_rows(len(head.weight_VD)), []
+    for i in range(0, len(h_ND), chunk):
+        z = _logits(h_ND[i : i + chunk], head.weight_VD, head.bias_V, how)
+        lse = torch.logsumexp(z, -1)
+        found.append(torch.logsumexp(z.mul_(2), -1) - 2 * lse)
+    return torch.cat(found) if found else h_ND.new_zeros(0, dtype=wide(h_ND.dtype))
 
 
 class _Nll(torch.autograd.Function):

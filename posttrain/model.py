@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from posttrain import attention
 from posttrain.errors import UserError
-from posttrain.head import Head, nll, token_logps
+from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.lora import Lora
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
@@ -122,6 +122,21 @@ class Model:
         h_ND, target_N = self._at_targets(pack)
         out = token_logps(h_ND, self.head(), target_N, temperature=temperature, entropy=entropy)
         return (out[0][:n].to(home), out[1][:n].to(home)) if isinstance(out, tuple) else out[:n].to(home)
+
+    def logps_and_hidden(self, pack: Pack, *, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+        """(log p [N], entropy [N], last hidden states h [N, D], on the model's device) of every target, differentiable."""
+        n, home = len(pack.at_N), pack.at_N.device
+        h_ND, target_N = self._at_targets(pack)
+        logp_N, entropy_N = token_logps(h_ND, self.head(), target_N, temperature=temperature, entropy=True)
+        return logp_N[:n].to(home), entropy_N[:n].to(home), h_ND[:n]
+
+    def logps_and_collisions(self, pack: Pack) -> tuple[Tensor, Tensor]:
+        """(token_logps(pack), log sum_v p(v)^2 at the same places without gradient): nats, fp32 [N] each."""
+        n, home = len(pack.at_N), pack.at_N.device
+        h_ND, target_N = self._at_targets(pack)
+        logp_N = token_logps(h_ND, self.head(), target_N)
+        assert isinstance(logp_N, Tensor)
+        return logp_N[:n].to(home), log_collisions(h_ND[:n].detach(), self.head()).to(home)
 
     def nll(self, pack: Pack, weight_N: Tensor) -> tuple[Tensor, Tensor]:
         """(sum of weight x -log p, scalar; log p of every target in nats, detached [N]), on the pack's device."""
@@ -285,7 +300,8 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, p)() for p in probes if hasattr(torch.cpu, p))
 
 
-def with_lora(hf: nn.Module, lora: Lora, train: bool) -> nn.Module:
+def with_lora(hf: nn.Module, lora: Lora, train: bool, task: str | None = "CAUSAL_LM") -> nn.Module:
+    """hf with adapters. task None: a model that does not generate; its layer `score` stays as it is."""
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
@@ -294,7 +310,8 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool) -> nn.Module:
         raise UserError("the output layer cannot carry an adapter", where="lora.targets", remedy="leave lm_head out")
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets) or "all-linear",
-        use_rslora=lora.rank_stabilised, task_type="CAUSAL_LM", inference_mode=not train,
+        use_rslora=lora.rank_stabilised, task_type=task, inference_mode=not train,
+        exclude_modules=None if task else ["score"],
     )  # fmt: skip
     try:
         return get_peft_model(hf, config)

@@ -100,6 +100,7 @@ class Pack:
     at_N: Tensor  # int64, index in T of the hidden state that predicts target n
     target_N: Tensor  # int64, token ids
     branch_N: Tensor  # int64, 0..branches-1
+    last_B: Tensor  # int64, index in T of each branch's last token: where an answer is scored
     branches: int
     tokens: int  # real tokens, a shared prefix counted once
     unshared_tokens: int  # the same with every branch carrying its own prefix
@@ -171,7 +172,7 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
     positions: list[int] = []
     segments: list[Segment] = []
     targets: list[tuple[int, int, int]] = []  # at, token id, branch
-    branches = 0
+    last: list[int] = []
     for doc in docs:
         alone = not share or len(doc.branches) == 1 or not doc.prefix
         p0 = len(ids)
@@ -187,8 +188,8 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
             positions += range(q0 - start, len(ids) - start)
             segments.append(Segment(q0, len(ids), p0, p1) if not alone else Segment(q0, len(ids), q0, q0))
             first = len(ids) - len(branch.ids)
-            targets += _targets(branch, first, p1 - 1 if not alone else first - 1, bool(doc.prefix), branches)
-            branches += 1
+            targets += _targets(branch, first, p1 - 1 if not alone else first - 1, bool(doc.prefix), len(last))
+            last.append(len(ids) - 1)
     tokens = len(ids)
     padding = -tokens % max(32, pad_to // 8 // 32 * 32) if pad_to else 0
     at, target, number = zip(*targets, strict=True) if targets else ((), (), ())
@@ -199,7 +200,8 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
         at_N=torch.tensor(at, dtype=torch.long),
         target_N=torch.tensor(target, dtype=torch.long),
         branch_N=torch.tensor(number, dtype=torch.long),
-        branches=branches,
+        last_B=torch.tensor(last, dtype=torch.long),
+        branches=len(last),
         tokens=tokens,
         unshared_tokens=sum(len(d.prefix) * len(d.branches) + sum(len(b.ids) for b in d.branches) for d in docs),
     )

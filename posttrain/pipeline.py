@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,7 +25,20 @@ from posttrain.errors import UserError, nearest
 from posttrain.progress import Progress, clock
 from posttrain.rows import digest
 
-Kind = Literal["prompts", "demos", "pairs", "policy", "reward", "report", "decision", "release", "feedback"]
+Kind = Literal[
+    "prompts",
+    "demos",
+    "pairs",
+    "rankings",
+    "ratings",
+    "thumbs",
+    "policy",
+    "reward",
+    "report",
+    "decision",
+    "release",
+    "judge",
+]
 Metrics = dict[str, float]
 Verdict = Literal["pass", "fail", "inconclusive"]
 ARTICLE = {
@@ -33,6 +46,10 @@ ARTICLE = {
     "demos": "a set of demos",
     "pairs": "a set of pairs",
     "prompts": "a set of prompts",
+    "rankings": "a set of rankings",
+    "ratings": "a set of ratings",
+    "thumbs": "a set of thumbs",
+    "judge": "a judge with its card",
 }
 
 
@@ -72,6 +89,7 @@ class Stage(BaseModel):
     """A box of the pipeline is its own config: fields are the knobs and the edges, `run` is the work.
 
     An edge is a field annotated `Annotated[str, Ref("policy")]`, or `str | None`, or `tuple[str, ...]` of them.
+    after: a gate that must have passed for this stage to run, where no input says so already.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -79,6 +97,8 @@ class Stage(BaseModel):
     version: ClassVar[int] = 1  # raise by hand when the meaning of the output changes
     resumes: ClassVar[bool] = False  # True: a killed stage finds its own files again in `out`
     places: ClassVar[frozenset[str]] = frozenset()  # knobs that say where something is; identity() says what it is
+
+    after: Annotated[str | None, Ref("decision")] = None
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         """Write the artefact into `out`, return numbers to keep. seconds, tokens and flops have fixed meanings."""
@@ -101,6 +121,8 @@ class Stage(BaseModel):
         found: dict[str, tuple[str, ...]] = {}
         for name in self.edge_kinds():
             value = getattr(self, name)
+            if name == "after" and value is None:  # every stage has it and few use it
+                continue
             found[name] = () if value is None else (value,) if isinstance(value, str) else tuple(value)
         return found
 
@@ -291,6 +313,33 @@ def run(
         return Outcome(folders, stopped, {s: g for s, g in blocked.items() if s not in stopped})
 
 
+def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str) -> Outcome:
+    """Run one stage against a run directory that others fill, for schedulers: its inputs must be finished there.
+
+    Several stages may run at the same time, each by a process (or a machine with a shared file system) of its own.
+    """
+    steps = {s.name: s for s in plan(stages, root)}
+    if name not in steps:
+        raise UserError(f"there is no stage {name!r} in this recipe", where="--only", remedy=nearest(name, steps))
+    folders: dict[str, Path] = {}
+    for source in {s for sources in steps[name].stage.edges().values() for s in sources}:
+        folder = steps[source].folder
+        if not (folder / "record.json").exists():
+            raise UserError(
+                f"{name!r} needs {source!r}, which is not finished in {root}", where="--only",
+                remedy=f"run it first: --only {source}",
+            )  # fmt: skip
+        if (verdict := Record.read(folder).verdict) != "pass":
+            runtime.progress.say(f"{name}: not run, gate {source!r} did not pass")
+            return Outcome({}, {source: verdict}, {name: source})
+        folders[source] = folder
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root, shared=True), locked(root, f".lock-{name}"):
+        record = _do(steps[name], folders, runtime)
+    stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
+    return Outcome({name: steps[name].folder}, stopped, {})
+
+
 def _part(folder: Path) -> Path:
     return folder.with_name(folder.name + ".part")
 
@@ -340,21 +389,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the run directory alone; a second run is told who has it. The lock dies with its process."""
-    path = root / ".lock"
+def locked(root: Path, name: str = ".lock", *, shared: bool = False) -> Iterator[None]:
+    """Hold the run directory (or one stage of it) alone; a second run is told who has it. The lock dies with its
+    process. shared: several may hold it so at one time, but nobody beside them alone."""
+    path = root / name
     with path.open("a+") as f:
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(f, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             f.seek(0)
             raise UserError(
                 f"another run (process {f.read().strip() or 'unknown'}) is working in this directory",
                 where=str(root), remedy="wait for it, or give this run its own directory with --runs",
             ) from None  # fmt: skip
-        f.truncate(0)
-        f.write(str(os.getpid()))
-        f.flush()
+        if not shared:
+            f.truncate(0)
+            f.write(str(os.getpid()))
+            f.flush()
         yield
 
 

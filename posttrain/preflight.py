@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from posttrain.comparisons import Group
 from posttrain.errors import UserError
 from posttrain.packing import Branch, Doc, size
 from posttrain.render import Chat, TrainOn
-from posttrain.rows import Demo, Pair
+from posttrain.rows import Demo, Message, Pair
 
+AnyRow = Demo | Pair | Group
 TooLong = Literal["error", "truncate", "drop"]
 SAME_ANSWER = 0.95  # share of rows with one and the same answer that is refused
 FEW = 20  # below so many rows shares mean nothing
@@ -26,16 +28,17 @@ SHORTEST = 8  # an answer cut below so many tokens is dropped instead
 
 @dataclass(frozen=True)
 class Preflight:
-    """docs[i] was made of the row called names[i]. ledger: rows cut or dropped. facts: counts and warnings (JSON)."""
+    """docs[i] was made of row number kept[i], called names[i]. ledger: rows cut or dropped. facts: counts, warnings."""
 
     docs: list[Doc]
     names: list[str]
     ledger: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
 
 
 def preflight(
-    rows: Sequence[Demo | Pair],
+    rows: Sequence[AnyRow],
     chat: Chat,
     *,
     max_tokens: int,
@@ -58,20 +61,27 @@ def preflight(
     return _fit(docs, names, max_tokens, too_long)
 
 
-def _doc(row: Demo | Pair, chat: Chat, train_on: TrainOn, number: int) -> Doc:
+def _doc(row: AnyRow, chat: Chat, train_on: TrainOn, number: int) -> Doc:
     try:
         if isinstance(row, Demo):
             return Doc([], [Branch(*chat.example(row.messages, train_on))])
-        prompt, chosen = chat.continuation(row.prompt, row.chosen)
-        again, rejected = chat.continuation(row.prompt, row.rejected)
+        cut = [chat.continuation(row.prompt, answer) for answer in answers_of(row)]
     except UserError as error:
         raise UserError(error.what, where=row.id or f"row {number}", remedy=error.remedy) from None
-    if prompt != again:
+    prompt = cut[0][0]
+    if any(again != prompt for again, _ in cut):
         raise UserError(
-            "the chat template's prompt depends on the answer, so the two answers cannot be compared",
+            "the chat template's prompt depends on the answer, so the answers cannot be compared",
             where=row.id or f"row {number}", remedy="template: chatml",
         )  # fmt: skip
-    return Doc(prompt, [Branch(ids, [True] * len(ids)) for ids in (chosen, rejected)])
+    return Doc(prompt, [Branch(ids, [True] * len(ids)) for _, ids in cut])
+
+
+def answers_of(row: AnyRow) -> tuple[Message, ...]:
+    """The answers that a row trains, the best one first."""
+    if isinstance(row, Demo):
+        return row.messages[-1:]
+    return (row.chosen, row.rejected) if isinstance(row, Pair) else row.answers
 
 
 def _check_learnable(docs: Sequence[Doc], names: Sequence[str], chat: Chat, train_on: TrainOn) -> None:
@@ -119,13 +129,13 @@ def vocabulary(chat: Chat) -> int:
     return int(found) if found else len(chat.tokenizer)
 
 
-def _check_answers(rows: Sequence[Demo | Pair], names: Sequence[str]) -> None:
-    pairs = [(name, row) for name, row in zip(names, rows) if isinstance(row, Pair)]
+def _check_answers(rows: Sequence[AnyRow], names: Sequence[str]) -> None:
+    texts = [[a.content for a in answers_of(row)] for row in rows]
     _refuse(
-        [name for name, row in pairs if row.chosen.content == row.rejected.content],
+        [name for name, found in zip(names, texts) if len(found) > 1 and len(set(found)) == 1],
         "pairs have twice the same answer", "remove them (the pairs stage drops them by itself)",
     )  # fmt: skip
-    answers = Counter(row.chosen.content if isinstance(row, Pair) else row.messages[-1].content for row in rows)
+    answers = Counter(found[0] for found in texts)
     (answer, n), *_ = answers.most_common(1)
     if len(rows) >= FEW and n >= SAME_ANSWER * len(rows):
         raise UserError(
@@ -134,11 +144,11 @@ def _check_answers(rows: Sequence[Demo | Pair], names: Sequence[str]) -> None:
         )
 
 
-def _check_stable(rows: Sequence[Demo | Pair], docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
+def _check_stable(rows: Sequence[AnyRow], docs: Sequence[Doc], names: Sequence[str], chat: Chat) -> None:
     """The last answer must stand behind exactly the ids that sampling will start from."""
     step = max(1, len(rows) // STABLE_CHECKED)
     for row, doc, name in list(zip(rows, docs, names))[::step]:
-        prompt = chat.prompt(row.prompt if isinstance(row, Pair) else row.messages[:-1])
+        prompt = chat.prompt(row.messages[:-1] if isinstance(row, Demo) else row.prompt)
         if (doc.prefix or doc.branches[0].ids[: len(prompt)]) != prompt:
             raise UserError(
                 "the chat template renders a prompt differently once it is answered: training and use would not match",
@@ -158,18 +168,20 @@ def _fit(docs: list[Doc], names: list[str], max_tokens: int, too_long: TooLong) 
             remedy=f"max_tokens and micro_tokens of at least {sizes[worst]}, or too_long: truncate, or too_long: drop",
         )
     kept: list[tuple[Doc, str]] = []
+    numbers: list[int] = []
     ledger: list[dict[str, Any]] = []
-    for doc, name, tokens in zip(docs, names, sizes):
+    for n, (doc, name, tokens) in enumerate(zip(docs, names, sizes)):
         short: Doc | None = doc if tokens <= max_tokens else cut(doc, max_tokens) if too_long == "truncate" else None
         if short is not None:
             kept.append((short, name))
+            numbers.append(n)
         if tokens > max_tokens:
             what = f"cut to {size(short)} tokens" if short is not None else f"longer than {max_tokens} tokens"
             ledger.append({"row": name, "tokens": tokens, "action": "cut" if short else "dropped", "reason": what})
     if not kept:
         raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {max(sizes)}")
     return Preflight(
-        [d for d, _ in kept], [n for _, n in kept], ledger, _facts([d for d, _ in kept], ledger, len(docs))
+        [d for d, _ in kept], [n for _, n in kept], ledger, _facts([d for d, _ in kept], ledger, len(docs)), numbers
     )
 
 

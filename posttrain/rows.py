@@ -120,6 +120,27 @@ class Ranking(Row):
         return self
 
 
+class Rating(Row):
+    """One answer on a scale of whole or broken numbers; scale: its two ends, the better one last."""
+
+    id: str = ""
+    prompt: Messages = Field(min_length=1)
+    answer: Message
+    value: float
+    scale: tuple[float, float] = (1.0, 7.0)
+    source: Source = "import"
+    annotator: str | None = None
+    meta: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.answer.role != "assistant":
+            raise ValueError("answer must be an assistant message")
+        if not self.scale[0] <= self.value <= self.scale[1]:
+            raise ValueError(f"value {self.value:g} is outside the scale {self.scale[0]:g} to {self.scale[1]:g}")
+        return self
+
+
 Termination = Literal["stop", "length", "malformed"]
 
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, get_args
 from rich.console import Console
 from rich.text import Text
 
-from posttrain import bundled, files, formats
+from posttrain import bundled, files, formats, trace
 from posttrain.errors import UserError, nearest
 from posttrain.formats import KindName, Loaded
 from posttrain.pipeline import Record
-from posttrain.rows import Demo, Pair, Row
+from posttrain.rows import Demo, Pair, Row, Thumb
 
 if TYPE_CHECKING:
     from posttrain.render import Chat, TrainOn
 
-KINDS: tuple[KindName, ...] = ("pairs", "demos", "prompts")
+KINDS: tuple[KindName, ...] = ("pairs", "thumbs", "demos", "prompts")
 STYLES = {"context": "bright_black", "trained": "black on green", "rejected": "black on red"}
 MARKS = {"context": ("", ""), "trained": ("⟦", "⟧"), "rejected": ("⟪", "⟫")}
 Piece = tuple[str, str]  # text, style
@@ -46,6 +46,10 @@ def _run(folder: Path, console: Console) -> None:
     records = sorted((Record.read(p.parent) for p in folder.glob("*/record.json")), key=lambda r: r.started)
     for r in records:
         console.print(f"{r.stage}-{r.fingerprint}  {r.type}  {_numbers(r.metrics)}")
+    nodes = trace.run_nodes(folder)
+    if trace.votes_in(nodes):
+        for node in trace.ends(nodes):
+            _chain(node.folder, console)
 
 
 def _artefact(folder: Path, model: str, rows: int, train_on: str, console: Console) -> None:
@@ -53,6 +57,8 @@ def _artefact(folder: Path, model: str, rows: int, train_on: str, console: Conso
     console.print(f"{record.stage} ({record.type}), made in {record.seconds:.0f} s: {_numbers(record.metrics, 20)}")
     for name, knob in record.knobs.items():
         console.print(f"  {name}: {knob}", style="bright_black")
+    if record.makes in trace.MODELS or record.type == "feedback":
+        _chain(folder, console)
     audit = folder / "audit.json"
     if audit.exists():
         for w in json.loads(audit.read_text())["warnings"]:
@@ -60,6 +66,20 @@ def _artefact(folder: Path, model: str, rows: int, train_on: str, console: Conso
     kind: KindName | None = next((k for k in KINDS if k == record.makes), None)
     if kind and (folder / "train.jsonl").exists():
         _rows(str(folder / "train.jsonl"), (kind,), model, rows, train_on, console)
+
+
+def _chain(folder: Path, console: Console) -> None:
+    """Where a model came from, down to the votes."""
+    console.print("")
+    for line in trace.chain(folder):
+        console.print(line, markup=False)
+
+
+def told(what: str, *, vote: str = "", row: str = "", console: Console | None = None) -> None:
+    """What became of a vote or a row of a run. UserError when the run has none of that name."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    for line in trace.vote(Path(what), vote) if vote else trace.row(Path(what), row):
+        console.print(line, markup=False)
 
 
 def _numbers(metrics: dict[str, float], most: int = 5) -> str:
@@ -110,6 +130,10 @@ def pieces(row: Row, chat: "Chat", train_on: "TrainOn" = "assistant") -> Iterato
         yield chat.decode(prompt), "context"
         yield chat.decode(chosen), "trained"
         yield chat.decode(chat.continuation(row.prompt, row.rejected)[1]), "rejected"
+    elif isinstance(row, Thumb):
+        prompt, answer = chat.continuation(row.messages[:-1], row.messages[-1])
+        yield chat.decode(prompt), "context"
+        yield chat.decode(answer), "trained" if row.label else "rejected"
     elif isinstance(row, Demo):
         ids, mask = chat.example(row.messages, train_on)
         for trained, run in groupby(zip(ids, mask), key=lambda x: x[1]):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from posttrain.progress import Progress
 
 Facts = dict[str, tuple[float, float]]  # name -> (sum, count): means over a step are exact whatever its micro-batches
 LossFn = Callable[[Sequence[int], float], tuple[Tensor, Facts]]  # (row indices, step's denominator) -> (scalar, facts)
+Before = Callable[[Sequence[Sequence[int]]], None]  # the micro-batches of the step that comes
+Evaluate = Callable[[], dict[str, float]]
+SHOWN = ("loss", "accuracy", "reward", "held_loss", "held_reward")  # of a step, while training goes on
 CHECKPOINT_SECONDS = 60.0  # how much work a kill may cost
 
 
@@ -119,6 +122,19 @@ class Cursor:
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
+class Live(Protocol):
+    """Rows that are made while training goes on (reinforcement learning): they go into the checkpoint too."""
+
+    stop: bool  # set by `after`: this step was the last, training ends on the best weights that evaluation has seen
+
+    def state(self) -> Any: ...
+
+    def restore(self, state: Any) -> None: ...
+
+    def after(self, entry: dict[str, Any]) -> None:
+        """Called at the end of each step with its log entry, to add to it or to act on it."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """What the loop knows of the data: sizes in tokens, and what each row adds to the loss's denominator."""
@@ -162,39 +178,46 @@ def train(
     batches: Iterator[list[list[int]]],
     out: Path,
     progress: Progress,
-    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluate: Evaluate | None = None,
     eval_every: int = 0,
     patience: int = 0,
+    before: Before | None = None,
+    live: Live | None = None,
 ) -> Cursor:
     """Train `model` in place for `steps` optimiser steps; returns the cursor with its log (one dict per step).
 
     Resumes from out/checkpoint.pt when it is there: same weights, same log, bit for bit on a CPU. evaluate: called
-    before the first step, every eval_every steps and at the end; its "loss" decides early stopping (patience > 0:
-    stop after that many evaluations without improvement, and end on the best weights).
+    before the first step, every eval_every steps and at the end; its "regret" (which is not logged), else its "loss",
+    decides early stopping (patience > 0: stop after that many evaluations without improvement, and end on the best
+    weights). before: called at the beginning of each step, for losses that must look at the whole step first; it may
+    only depend on its argument and the weights. live: owner of rows that change; `batches` then goes on where it stood.
     """
     torch.manual_seed(0)
     master = Master(list(model.parameters()), optim)
-    cursor = _resume(out, master) or Cursor()
-    for _ in range(cursor.step):
+    cursor = _resume(out, master, live) or Cursor()
+    for _ in range(0 if live else cursor.step):
         next(batches)
     started, saved = time.monotonic() - cursor.seconds, time.monotonic()
     if cursor.step == 0 and evaluate and not cursor.log:
-        cursor.log.append({"step": 0, **{f"held_{k}": v for k, v in evaluate().items()}})
+        cursor.log.append({"step": 0, **_held(evaluate, cursor, patience if live else 0, out, master)})
     with _stop_between_steps() as stop, progress.task("train", total=steps, done=cursor.step) as tick:
         while cursor.step < steps and not cursor.stopped:
             micro = next(batches)
+            if before:
+                before(micro)
             entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim))
             cursor.step += 1
             cursor.tokens += entry["tokens"]
             if evaluate and (cursor.step == steps or (eval_every and cursor.step % eval_every == 0)):
-                held = evaluate()
-                entry |= {f"held_{k}": v for k, v in held.items()}
-                _early_stop(cursor, held["loss"], patience, out, master)
+                entry |= _held(evaluate, cursor, patience, out, master)
+            if live:
+                live.after(entry)
+                cursor.stopped = cursor.stopped or live.stop
             cursor.seconds = time.monotonic() - started
             cursor.log.append({"step": cursor.step, **entry})
-            tick(tokens=entry["tokens"], **{k: entry[k] for k in ("loss", "accuracy", "held_loss") if k in entry})
+            tick(tokens=entry["tokens"], **{k: entry[k] for k in SHOWN if k in entry})
             if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _save(out, master, cursor)
+                _save(out, master, cursor, live)
                 saved = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
@@ -260,6 +283,14 @@ def _not_finite(what: str, names: list[str]) -> None:
     )
 
 
+def _held(evaluate: Evaluate, cursor: Cursor, patience: int, out: Path, master: Master) -> dict[str, float]:
+    """The log entries of an evaluation, and what it means for early stopping."""
+    found = evaluate()
+    regret = found.pop("regret", found.get("loss", 0.0))
+    _early_stop(cursor, regret, patience, out, master)
+    return {f"held_{k}": v for k, v in found.items()}
+
+
 def _early_stop(cursor: Cursor, held: float, patience: int, out: Path, master: Master) -> None:
     if not patience:
         return
@@ -281,19 +312,20 @@ def save_atomically(value: Any, path: Path) -> None:
     part.rename(path)
 
 
-def _save(out: Path, master: Master, cursor: Cursor) -> None:
+def _save(out: Path, master: Master, cursor: Cursor, live: Live | None = None) -> None:
     state = {
         "weights": master.weights,
         "adamw": master.adamw.state_dict(),
         "cursor": vars(cursor),
         "rng": torch.get_rng_state(),
         "python_rng": random.getstate(),
+        "live": live.state() if live else None,
     }
     save_atomically(state, out / "checkpoint.pt")
     _write_log(out, cursor)
 
 
-def _resume(out: Path, master: Master) -> Cursor | None:
+def _resume(out: Path, master: Master, live: Live | None = None) -> Cursor | None:
     path = out / "checkpoint.pt"
     if not path.exists():
         return None
@@ -302,6 +334,8 @@ def _resume(out: Path, master: Master) -> Cursor | None:
     master.adamw.load_state_dict(state["adamw"])
     torch.set_rng_state(state["rng"])
     random.setstate(state["python_rng"])
+    if live:
+        live.restore(state["live"])
     return Cursor(**state["cursor"])
 
 

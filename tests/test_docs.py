@@ -13,7 +13,10 @@ from posttrain import recipe as recipes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONG = ("make ", "posttrain run", "git clone", "posttrain chat runs", "posttrain export runs", "posttrain diff")
+LONG = (
+    "make ", "posttrain run", "git clone", "posttrain chat runs", "posttrain export runs", "posttrain diff",
+    "posttrain label --project", "posttrain serve runs", "posttrain serve bundled",
+)  # fmt: skip
 
 
 def blocks(language):

@@ -223,8 +223,8 @@ def test_identity_follows_the_suites_file(tmp_path):
     after = stage.identity()
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {f"suite {path}"}
-    assert Evaluate.edge_kinds() == {"policy": "policy"}
-    assert Gate.edge_kinds() == {"candidate": "report", "baseline": "report", "noise": "report"}
+    assert Evaluate.edge_kinds() == {"policy": "policy", "cases": "demos", "after": "decision"}
+    assert Gate.edge_kinds() == {"candidate": "report", "baseline": "report", "noise": "report", "after": "decision"}
 
 
 @pytest.fixture(scope="module")

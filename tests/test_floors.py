@@ -10,11 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "posttrain"
 FLOORS = {
     0: "__init__ errors rows files formats trees turns spec lora progress lazy pipeline stats gates bundled dataset "
-    "judge",
-    1: "objectives",
-    2: "render packing attention head model train preflight sampler evals locate",
-    3: "stages recipe report show",
-    4: "cli chat export doctor __main__",
+    "judge constitution redteam agreement feedback store comparisons calibration "
+    "rewards sandbox health",
+    1: "objectives advantage algorithms",
+    2: "render packing attention head model train preflight sampler evals locate reward_model reward_judge "
+    "critic rollout online",
+    3: "stages recipe report show trace",
+    4: "cli chat serve export doctor label web __main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -13,8 +13,9 @@ def pairs(n=6, seed=0, requires_grad=True):
     g = torch.Generator().manual_seed(seed)
     logps = [-20 * torch.rand(n, generator=g, dtype=torch.float64) for _ in range(4)]
     lens = [torch.randint(3, 30, (n,), generator=g).double() for _ in range(2)]
+    more = [torch.rand(n, generator=g, dtype=torch.float64) for _ in range(6)]
     policy = [x.requires_grad_(requires_grad) for x in logps[:2]]
-    return preference.Pairs(*policy, *logps[2:], *lens)
+    return preference.Pairs(*policy, *logps[2:], *lens, *more)
 
 
 @pytest.mark.parametrize("loss", preference.LOSSES)
@@ -77,7 +78,7 @@ def test_the_others_by_hand():
 def test_label_smoothing_is_the_mixture():
     p = pairs(requires_grad=False)
     flipped = preference.Pairs(
-        p.rejected_B, p.chosen_B, p.ref_rejected_B, p.ref_chosen_B, p.chosen_len_B, p.rejected_len_B
+        p.rejected_B, p.chosen_B, p.ref_rejected_B, p.ref_chosen_B, p.rejected_len_B, p.chosen_len_B
     )
     mixture = 0.8 * preference.dpo(p) + 0.2 * preference.dpo(flipped)
     torch.testing.assert_close(preference.dpo(p, label_smoothing=0.2), mixture)

@@ -10,13 +10,14 @@ preference  TRL: a real DPOTrainer with a perturbed copy of the policy as refere
             rows, prompts twice. Here: Chat.continuation -> packs with shared prompts -> stages.preference.pair_loss
             in two micro-batches, reference log-probs computed beforehand. TRL's loss types sigmoid, hinge, ipo,
             robust, apo_zero are compared with dpo, hinge, ipo, robust, apo_zero; the metrics accuracy and margin too.
+            The rest of the family: test_parity_preference.py.
 one pair    What TRL has in another shape for a batch: its aot is label-smoothed DPO when there is one pair (its
             sigmoid ignores label_smoothing), and its sft term is a mean over the batch's tokens, ours over pairs.
 simpo       TRL: a real CPOTrainer (trl.experimental.cpo) with loss_type simpo and cpo_alpha 0, on its own tokens.
 
 Token ids and targets must be equal; losses within 1e-5 of the loss; the gradient of every parameter within 1e-4 of
 that tensor's largest entry. The largest differences are printed (pytest -s) as shares of these two scales.
-Left out on purpose: optimiser steps, bf16, TRL's losses that this project does not have.
+Left out on purpose: optimiser steps, bf16.
 """
 
 import copy
@@ -32,7 +33,7 @@ from posttrain.objectives import preference
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.render import Chat, load_chat
 from posttrain.rows import Demo, Message, Pair
-from posttrain.stages.preference import pair_logps, pair_loss
+from posttrain.stages.preference import Given, look_ahead, pair_loss, score
 from posttrain.stages.sft import token_loss
 
 pytestmark = pytest.mark.parity
@@ -200,15 +201,20 @@ def their_loss(dpo: Any, rows: list[int], kinds: list[str], smoothing: float, we
     return their_step(dpo, dpo.data_collator([dpo.train_dataset[i] for i in rows]))
 
 
-def our_loss(packs: list[Pack], objective: Any, sft: float = 0.0) -> tuple[float, dict[str, Any], dict[str, float]]:
+def our_loss(
+    packs: list[Pack], objective: Any, sft: float = 0.0, other: Any = None
+) -> tuple[float, dict[str, Any], dict[str, float]]:
     """(loss, gradients, facts) of the same pairs in some micro-batches."""
-    model, ref = Model(policy()), Model(reference())
-    total = float(sum(p.branches // 2 for p in packs))
-    value, sums = 0.0, {}
-    for pack in packs:
-        with torch.no_grad():
-            ref_B2 = pair_logps(ref, pack)[0]
-        micro, facts = pair_loss(model, pack, ref_B2, objective, total, sft)
+    model, ref = Model(policy()), Model(other or reference())
+    with torch.no_grad():
+        ref_P22 = torch.cat([score(ref, pack) for pack in packs])
+    total, value, sums = float(len(ref_P22)), 0.0, {}
+    g = Given(ref_P22[..., 0], ref_P22[..., 1], *torch.zeros(3, len(ref_P22)))
+    rows = torch.arange(len(ref_P22)).split([p.branches // 2 for p in packs])
+    steps = list(zip([r.tolist() for r in rows], packs, strict=True))
+    look_ahead(model, steps, g, objective)
+    for indices, pack in steps:
+        micro, facts = pair_loss(model, pack, g.at(indices), objective, total, sft)
         micro.backward()
         value += float(micro.detach())
         sums = {k: sums.get(k, 0.0) + s for k, (s, _) in facts.items()}

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pytest
 
 from posttrain.errors import UserError
-from posttrain.pipeline import Record, Ref, Runtime, Stage, check, locked, plan, run
+from posttrain.pipeline import Record, Ref, Runtime, Stage, check, locked, plan, run, run_one
 
 
 class Words(Stage):
@@ -178,3 +178,46 @@ def test_a_killed_stage_is_run_again(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     outcome = run({"w": Words()}, tmp_path, Runtime())
     assert (outcome.folders["w"] / "words.txt").read_text() == "a b"
+
+
+def test_one_stage_at_a_time_ends_like_a_whole_run(tmp_path):
+    """What a scheduler does: each stage by a call of its own, against one directory."""
+    stages = {"a": Words(text="x y"), "b": Join(data="a"), "gate": Door(policy="b")}
+    whole = run(stages, tmp_path / "whole", Runtime())
+    for name in stages:
+        run_one(stages, tmp_path / "pieces", Runtime(), name)
+    assert {p.name for p in whole.folders.values()} == {p.name for p in (tmp_path / "pieces").glob("[!.]*-*")}
+    again = run(stages, tmp_path / "pieces", Runtime())
+    assert [Record.read(f).started for f in again.folders.values()] == [
+        Record.read(tmp_path / "pieces" / f.name).started for f in again.folders.values()
+    ]
+
+
+def test_one_stage_wants_its_inputs_and_an_open_gate(tmp_path):
+    stages = {
+        "a": Words(),
+        "b": Join(data="a"),
+        "gate": Door(policy="b", says="fail"),
+        "ship": Ship(policy="b", gate="gate"),
+    }
+    with pytest.raises(UserError, match="needs 'a', which is not finished"):
+        run_one(stages, tmp_path, Runtime(), "b")
+    with pytest.raises(UserError, match="no stage 'c'"):
+        run_one(stages, tmp_path, Runtime(), "c")
+    for name in ("a", "b", "gate"):
+        run_one(stages, tmp_path, Runtime(), name)
+    outcome = run_one(stages, tmp_path, Runtime(), "ship")
+    assert outcome.skipped == {"ship": "gate"} and outcome.stopped == {"gate": "fail"}
+    assert not list(tmp_path.glob("ship-*"))
+
+
+def test_one_stage_and_a_whole_run_exclude_each_other(tmp_path):
+    stages = {"a": Words(), "b": Words(text="other")}
+    with locked(tmp_path), pytest.raises(UserError, match="another run"):
+        run_one(stages, tmp_path, Runtime(), "a")
+    with locked(tmp_path, shared=True):
+        run_one(stages, tmp_path, Runtime(), "a")
+        with pytest.raises(UserError, match="another run"):
+            run(stages, tmp_path, Runtime())
+    with locked(tmp_path, ".lock-b"), pytest.raises(UserError, match="another run"):
+        run_one(stages, tmp_path, Runtime(), "b")

@@ -1,11 +1,20 @@
 """Write the generated evaluation suites to the package: python data/generators/write_suites.py."""
 
 import json
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import suite_arithmetic
+import suite_attacks
+import suite_bias
+import suite_calibration
+import suite_diversity
 import suite_hygiene
 import suite_instructions
+import suite_multi_turn
+import suite_support
 import suite_word_problems
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
@@ -14,6 +23,12 @@ MAKERS = {
     "word_problems": suite_word_problems,
     "hygiene": suite_hygiene,
     "instructions": suite_instructions,
+    "attacks": suite_attacks,
+    "bias": suite_bias,
+    "calibration": suite_calibration,
+    "diversity": suite_diversity,
+    "multi_turn": suite_multi_turn,
+    "support_desk": suite_support,
 }
 
 

@@ -12,10 +12,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from posttrain.rows import Demo, Messages, Pair, Prompt
+from posttrain.rows import Demo, Messages, Pair, Prompt, Ranking, Rating, Thumb
 
 Hashes = NDArray[np.uint64]
-AnyRow = Demo | Pair | Prompt
+AnyRow = Demo | Pair | Prompt | Ranking | Rating | Thumb
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing modulo 2**64
 # scripts without blanks between words: one character is one word
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
@@ -51,9 +51,9 @@ def _hash(word: str) -> int:
 
 def question(row: AnyRow) -> Messages:
     """The conversation before the answer that is trained."""
-    if isinstance(row, Demo):
+    if isinstance(row, Demo | Thumb):
         return row.messages[:-1]
-    return row.prompt if isinstance(row, Pair) else row.messages
+    return row.messages if isinstance(row, Prompt) else row.prompt
 
 
 def asked(row: AnyRow) -> str:
@@ -65,15 +65,26 @@ def answer(row: AnyRow) -> str:
     """The answer that training makes likelier; '' for prompts."""
     if isinstance(row, Demo):
         return row.messages[-1].content
-    return row.chosen.content if isinstance(row, Pair) else ""
+    found = answers(row)
+    return found[0].content if found else ""
+
+
+def answers(row: AnyRow) -> Messages:
+    """The answers that stand for comparison, the best one first; a demo's answer; () for prompts."""
+    if isinstance(row, Pair):
+        return row.chosen, row.rejected
+    if isinstance(row, Ranking):
+        return tuple(a for _, a in sorted(zip(row.ranks, row.answers), key=lambda x: x[0]))
+    if isinstance(row, Rating):
+        return (row.answer,)
+    return row.messages[-1:] if isinstance(row, Demo | Thumb) else ()
 
 
 def parts(row: AnyRow) -> tuple[str, ...]:
     """What has to be alike for two rows to be alike: the conversation, and each answer."""
     asking = "\n".join(m.content for m in question(row))
-    if isinstance(row, Pair):
-        return asking, row.chosen.content, row.rejected.content
-    return (asking, answer(row)) if isinstance(row, Demo) else (asking,)
+    label = [str(row.label)] if isinstance(row, Thumb) else []  # nearly the same answer, liked and disliked, says a lot
+    return asking, *(a.content for a in answers(row)), *label
 
 
 def group(row: AnyRow) -> str:

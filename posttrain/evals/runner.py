@@ -23,10 +23,11 @@ from posttrain.judge import answers, constraints, language, refusal
 from posttrain.judge.rules import SENSITIVITY, SPECIFICITY, distinct, words_of
 from posttrain.pipeline import write_text
 from posttrain.progress import Progress
-from posttrain.rows import Messages, Sample, read_jsonl, write_jsonl
+from posttrain.rows import Item, Messages, Sample, read_jsonl, write_jsonl
 
 OnStep = Callable[[int, int], None]  # (answers finished, tokens drawn) since the last call
 Answer = Callable[[Sequence[Messages], OnStep], Awaitable[list[Sample]]]
+Certain = Callable[[Sequence[tuple[Messages, str]]], list[tuple[float, int]]]  # (nats, tokens) of given answers
 Question = tuple[str, Sequence[str]]  # a context and the continuations whose log-likelihood is wanted
 Likelihood = Callable[[Sequence[Question], OnStep], list[list[list[float]]]]  # [question][continuation][token], nats
 
@@ -34,8 +35,13 @@ ALL: dict[str, bool | None] = {"stopped": True, "clean": True, "words": None, "d
 MANY_CLUSTERS = 60  # suites with more clusters have no table by cluster
 
 
-async def ask(tasks: Sequence[Task], answer: Answer, likelihood: Likelihood, progress: Progress) -> list[Done]:
-    """What the model does on every item, suite after suite. All answers are sampled in one batch."""
+async def ask(
+    tasks: Sequence[Task], answer: Answer, likelihood: Likelihood, progress: Progress, certain: Certain | None = None
+) -> list[Done]:
+    """What the model does on every item, suite after suite. All answers are sampled in one batch.
+
+    certain: log-probabilities of the answers of suites that want them (`CONFIDENT`).
+    """
     asked = [(task, item) for task in tasks for item in task.items if task.scoring.GENERATES]
     scored = [(task, item) for task in tasks for item in task.items if not task.scoring.GENERATES]
     done: dict[tuple[str, str], Done] = {}
@@ -46,6 +52,8 @@ async def ask(tasks: Sequence[Task], answer: Answer, likelihood: Likelihood, pro
             done[task.name, item.id] = Done(
                 id=item.id, suite=task.name, text=sample.text, ended=sample.ended, tokens=len(sample.ids)
             )
+        if certain:
+            done |= _with_confidence([(t, i) for t, i in asked if hasattr(t.scoring, "CONFIDENT")], done, certain)
     if scored:
         with progress.task("score text", total=len(scored)) as tick:
             questions = [task.scoring.question(item) for task, item in scored]
@@ -56,16 +64,29 @@ async def ask(tasks: Sequence[Task], answer: Answer, likelihood: Likelihood, pro
     return [done[task.name, item.id] for task in tasks for item in task.items]
 
 
+def _with_confidence(
+    asked: Sequence[tuple[Task, Item]], done: Mapping[tuple[str, str], Done], certain: Certain
+) -> dict[tuple[str, str], Done]:
+    """Finished answers with the log-probability of their own words."""
+    keys = [(t.name, i.id) for t, i in asked]
+    whole = [n for n, key in enumerate(keys) if done[key].ended == "stop" and done[key].text.strip()]
+    sure = certain([(asked[n][1].messages, done[keys[n]].text) for n in whole]) if whole else []
+    return {
+        keys[n]: done[keys[n]].model_copy(update={"logps": (nats,), "counts": (tokens,)})
+        for n, (nats, tokens) in zip(whole, sure, strict=True)
+    }
+
+
 def score(tasks: Sequence[Task], done: Sequence[Done]) -> list[Scored]:
     """Per-item scores. Items without a kept answer raise UserError."""
     kept = {(d.suite, d.id): d for d in done}
     scored = []
     for task in tasks:
-        for item in task.items:
-            if (task.name, item.id) not in kept:
-                raise UserError(f"no answer was kept for item {task.name}/{item.id}", remedy="evaluate again")
-            one = kept[task.name, item.id]
-            found = {f"{task.name}.{name}": value for name, value in task.scoring.score(item, one).items()}
+        if missing := [item.id for item in task.items if (task.name, item.id) not in kept]:
+            raise UserError(f"no answer was kept for item {task.name}/{missing[0]}", remedy="evaluate again")
+        ones = [kept[task.name, item.id] for item in task.items]
+        for item, one, scores in zip(task.items, ones, task.scores(ones), strict=True):
+            found = {f"{task.name}.{name}": value for name, value in scores.items()}
             if task.scoring.GENERATES:
                 found |= {f"all.{name}": value for name, value in _anywhere(one).items()}
             scored.append(_scored(task, item.id, item.cluster, prompt_hash(item), found))
@@ -127,7 +148,12 @@ def _shown(found: stats.Interval, better: bool | None) -> dict[str, Any]:
 def _derived(
     task: Task, metrics: Mapping[str, dict[str, Any]], rows: Mapping[str, list[Scored]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Perplexity from nll; rates of the refusal detector corrected for its errors."""
+    """What is no mean over items: a suite's own `derived`; perplexity; rates corrected for the detector's errors."""
+    own = [item for name in task.scoring.METRICS for item in rows.get(f"{task.name}.{name}", ())]
+    if own and hasattr(task.scoring, "derived"):
+        once = list({item.id: item for item in own}.values())
+        for short, (found, better) in task.scoring.derived(once).items():
+            yield f"{task.name}.{short}", _shown(found, better)
     nll = metrics.get(f"{task.name}.nll")
     if nll:
         yield f"{task.name}.perplexity", nll | {key: exp(nll[key]) for key in ("value", "low", "high")}
@@ -145,6 +171,8 @@ def _derived(
 def _suite(task: Task, rows: Mapping[str, list[Scored]]) -> dict[str, Any]:
     """Digest, n, and each metric's mean by cluster where there are not too many clusters."""
     found: dict[str, Any] = {"digest": task.digest, "n": len(task.items)}
+    if hasattr(task.scoring, "tables"):
+        found |= task.scoring.tables(task.items, _by_item(task, rows))
     if len({item.cluster for item in task.items}) <= MANY_CLUSTERS:
         found["clusters"] = {
             name: _by_cluster(name, rows[f"{task.name}.{name}"])
@@ -152,6 +180,15 @@ def _suite(task: Task, rows: Mapping[str, list[Scored]]) -> dict[str, Any]:
             if rows.get(f"{task.name}.{name}")
         }
     return found
+
+
+def _by_item(task: Task, rows: Mapping[str, list[Scored]]) -> list[dict[str, float]]:
+    """The suite's own metrics of each item by short name, in the items' order."""
+    found: dict[str, dict[str, float]] = {item.id: {} for item in task.items}
+    for name in task.scoring.METRICS:
+        for scored in rows.get(f"{task.name}.{name}", ()):
+            found[scored.id][name] = scored.metrics[f"{task.name}.{name}"]
+    return [found[item.id] for item in task.items]
 
 
 def _by_cluster(name: str, items: Sequence[Scored]) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 Left out on purpose: sampling (runner.py), statistics (stats.py), remote data sets; a user's own suite is a JSONL file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,21 @@ from typing import NamedTuple
 
 from posttrain import bundled
 from posttrain.errors import UserError, nearest
-from posttrain.evals.suites import arithmetic, capability, facts, hygiene, instructions, refusals, word_problems
+from posttrain.evals.suites import (
+    arithmetic,
+    attacks,
+    bias,
+    calibration,
+    capability,
+    diversity,
+    facts,
+    hygiene,
+    instructions,
+    multi_turn,
+    refusals,
+    support,
+    word_problems,
+)
 from posttrain.rows import Item, Row, Termination, digest, read_jsonl
 
 SUITES: dict[str, ModuleType] = {
@@ -23,11 +37,18 @@ SUITES: dict[str, ModuleType] = {
     "facts": facts,
     "hygiene": hygiene,
     "capability": capability,
+    "calibration": calibration,
+    "multi_turn": multi_turn,
+    "bias": bias,
+    "diversity": diversity,
+    "attacks": attacks,
+    "support_desk": support,
 }
+GENERAL = tuple(name for name in SUITES if name != "support_desk")  # what an assistant is asked when nothing is said
 # For a user's own suite: the field that tells which suite's scoring its items want, the most telling first.
 TELLTALE = {
-    "check": hygiene, "constraints": instructions, "label": refusals, "answerable": facts, "answers": facts,
-    "answer": arithmetic, "choices": capability, "text": capability,
+    "attack": attacks, "pair": bias, "check": hygiene, "constraints": instructions, "label": refusals,
+    "answerable": facts, "answers": facts, "answer": arithmetic, "choices": capability, "text": capability,
 }  # fmt: skip
 
 
@@ -35,7 +56,7 @@ class Done(Row):
     """What the model did on one item: a sampled answer, or log-likelihoods of given text.
 
     tokens: sampled, the stop token included.  logps: per continuation, the sum over its tokens in nats; counts: their
-    number. Both are empty for sampled answers. One line of samples.jsonl.
+    number. For a sampled answer they are empty, or those of the answer itself. One line of samples.jsonl.
     """
 
     id: str
@@ -66,6 +87,12 @@ class Task:
     scoring: ModuleType
     digest: str
 
+    def scores(self, done: "Sequence[Done]") -> "Sequence[Scores]":
+        """Each item's scores; a module that needs all answers at once has `score_all`."""
+        if hasattr(self.scoring, "score_all"):
+            return list(self.scoring.score_all(self.items, done))
+        return [self.scoring.score(item, one) for item, one in zip(self.items, done, strict=True)]
+
 
 def load(name: str, limit: int | None = None, seed: int = 0) -> Task:
     """A bundled suite by name, or a JSONL file by path.
@@ -73,11 +100,15 @@ def load(name: str, limit: int | None = None, seed: int = 0) -> Task:
     limit: at most so many items, chosen by hash, so a longer limit contains a shorter one and any order of the file
     gives the same. Raises UserError for an unknown suite, an empty file, items of no known shape or doubled ids.
     """
-    path = find(name)
+    return read(find(name), Path(name).stem, SUITES.get(name), limit, seed)
+
+
+def read(path: Path, name: str, scoring: ModuleType | None = None, limit: int | None = None, seed: int = 0) -> Task:
+    """A suite out of any file; scoring: told from the first item's fields if not given."""
     items = list(read_jsonl(path, Item))
     if not items:
         raise UserError("the suite has no items", where=str(path))
-    scoring = SUITES.get(name) or _scoring(items[0], path)
+    scoring = scoring or _scoring(items[0], path)
     for line, item in enumerate(items, 1):
         if problem := scoring.problem(item):
             raise UserError(problem, where=f"{path}, item {line} ({item.id})")
@@ -86,7 +117,7 @@ def load(name: str, limit: int | None = None, seed: int = 0) -> Task:
     if limit:
         chosen = {item.id for item in sorted(items, key=lambda item: digest([seed, item.id]))[:limit]}
         items = [item for item in items if item.id in chosen]
-    return Task(Path(name).stem, tuple(items), scoring, file_digest(path))
+    return Task(name, tuple(items), scoring, file_digest(path))
 
 
 def find(name: str) -> Path:

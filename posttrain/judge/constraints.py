@@ -2,7 +2,8 @@
 
 The idea, and the strict and loose verdicts, are those of IFEval (Zhou et al. 2023, arXiv:2311.07911); names, wording
 and edge cases are this project's. A constraint is a mapping: {"kind": "bullets", "n": 3}. The keyword parameters of a
-kind's function are its fields, so the signature is the schema.
+kind's function are its fields, so the signature is the schema. Where IFEval's checker counts otherwise, a field says
+so (`match: part`, `single: yes`, ...); ifeval.py uses them to read IFEval's own files.
 Left out on purpose: constraints that need a model to judge (tone, style).
 """
 
@@ -10,12 +11,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from posttrain.errors import nearest
 from posttrain.judge.language import code_of, language_of
 
 Relation = Literal["at_least", "at_most", "exactly"]
+Match = Literal["word", "part"]  # as whole words, or also inside other words
 
 ABBREVIATIONS = ("mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "no", "a.m", "p.m", "u.s", "approx")
 _ENDS = re.compile(r"[.!?]+[\"'”’)\]*]*(?=\s|$)")
@@ -46,7 +48,7 @@ def sentences_of(text: str) -> list[str]:
         line, start = re.sub(r"^\s*(?:[-*]|\d+[.)])\s+", "", line), 0
         for end in _ENDS.finditer(line):
             last = re.search(r"\S+$", line[start : end.start()])
-            if end.group()[0] == "." and last and _abbreviated(last.group().lower().lstrip("(\"'")):
+            if end.group()[0] == "." and last and _abbreviated(last.group().lower().lstrip("(\"'"), line[end.end() :]):
                 continue
             found.append(line[start : end.end()].strip())
             start = end.end()
@@ -54,21 +56,25 @@ def sentences_of(text: str) -> list[str]:
     return [s for s in found if re.search(r"\w", s)]
 
 
-def _abbreviated(word: str) -> bool:
+def _abbreviated(word: str, rest: str) -> bool:
+    """ "No." is an abbreviation before a number only, else it is a sentence."""
+    if word == "no":
+        return re.match(r"\s*\d", rest) is not None
     return word in ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i")
 
 
-def occurrences(word: str, text: str) -> int:
-    """How often a word or phrase stands in the text as whole words, upper and lower case alike."""
-    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.I))
+def occurrences(word: str, text: str, match: Match = "word") -> int:
+    """How often a word or phrase stands in the text, upper and lower case alike."""
+    edges = ("", "") if match == "part" else (r"(?<!\w)", r"(?!\w)")
+    return len(re.findall(edges[0] + re.escape(word) + edges[1], text, re.I))
 
 
-def keywords_include(answer: str, *, words: Sequence[str]) -> bool:
-    return all(occurrences(w, answer) for w in words)
+def keywords_include(answer: str, *, words: Sequence[str], match: Match = "word") -> bool:
+    return all(occurrences(w, answer, match) for w in words)
 
 
-def keyword_count(answer: str, *, word: str, n: int, relation: Relation = "at_least") -> bool:
-    return related(occurrences(word, answer), relation, n)
+def keyword_count(answer: str, *, word: str, n: int, relation: Relation = "at_least", match: Match = "word") -> bool:
+    return related(occurrences(word, answer, match), relation, n)
 
 
 def words_forbidden(answer: str, *, words: Sequence[str]) -> bool:
@@ -83,12 +89,19 @@ def language(answer: str, *, language: str) -> bool:
     return language_of(answer) == code_of(language)
 
 
-def paragraphs(answer: str, *, n: int, relation: Relation = "exactly") -> bool:
-    return related(len(paragraphs_of(answer)), relation, n)
+def paragraphs(answer: str, *, n: int, relation: Relation = "exactly", separator: str = "") -> bool:
+    """separator: what stands between paragraphs, such as ***; blank lines if not given. None may be empty inside."""
+    if not separator:
+        return related(len(paragraphs_of(answer)), relation, n)
+    pieces = [piece.strip() for piece in answer.split(separator)]
+    inner = pieces[not pieces[0] : len(pieces) - (not pieces[-1])]
+    return all(inner) and related(len(inner), relation, n)
 
 
-def words(answer: str, *, n: int, relation: Relation) -> bool:
-    return related(len(words_of(answer)), relation, n)
+def words(answer: str, *, n: int, relation: Relation, hyphens: Literal["join", "split"] = "join") -> bool:
+    """hyphens: whether "well-known" and "it's" are one word or two."""
+    found = words_of(answer) if hyphens == "join" else re.findall(r"\w+", answer)
+    return related(len(found), relation, n)
 
 
 def sentences(answer: str, *, n: int, relation: Relation) -> bool:
@@ -102,9 +115,11 @@ def nth_paragraph_starts(answer: str, *, n: int, total: int, word: str) -> bool:
     return [w.lower() for w in first] == [word.lower()]
 
 
-def postscript(answer: str, *, marker: str) -> bool:
-    """A line that begins with the marker and says something after it."""
-    return re.search(rf"^\s*{re.escape(marker)}[^\w\n]*\w", answer, re.M | re.I) is not None
+def postscript(answer: str, *, marker: str, place: Literal["line", "anywhere"] = "line") -> bool:
+    """A line that begins with the marker and says something after it; or the marker anywhere. Blanks do not matter."""
+    spelled = r"\s?".join(re.escape(letter) for letter in marker.replace(" ", ""))
+    pattern = spelled if place == "anywhere" else rf"^\s*{spelled}[^\w\n]*\w"
+    return re.search(pattern, answer, re.M | re.I) is not None
 
 
 def placeholders(answer: str, *, n: int, relation: Relation = "at_least") -> bool:
@@ -117,11 +132,16 @@ def bullets(answer: str, *, n: int, relation: Relation = "exactly") -> bool:
 
 def title(answer: str) -> bool:
     """Some line wraps a title in << >>."""
-    return re.search(r"<<[^<>\n]*\w[^<>\n]*>>", answer) is not None
+    return re.search(r"<<[^\n]*\w[^\n]*>>", answer) is not None
 
 
-def choose_from(answer: str, *, options: Sequence[str]) -> bool:
-    """The answer is one of the options and nothing else; case, quotes and outer punctuation do not matter."""
+def choose_from(answer: str, *, options: Sequence[str], place: Literal["alone", "anywhere"] = "alone") -> bool:
+    """The answer is one of the options and nothing else; case, quotes and outer punctuation do not matter.
+
+    anywhere: an option stands in the answer, letter for letter, whatever else is there.
+    """
+    if place == "anywhere":
+        return any(option in answer for option in options)
     return _bare(answer) in {_bare(option) for option in options}
 
 
@@ -134,8 +154,10 @@ def highlighted(answer: str, *, n: int, relation: Relation = "at_least") -> bool
     return related(len(re.findall(r"(?<!\*)\*{1,2}(?=[^\s*])[^*\n]*(?<=\S)\*{1,2}", answer)), relation, n)
 
 
-def sections(answer: str, *, marker: str, n: int) -> bool:
-    """Lines "MARKER 1" to "MARKER n", in this order, each once."""
+def sections(answer: str, *, marker: str, n: int, relation: Relation = "exactly") -> bool:
+    """Lines "MARKER 1" to "MARKER n", in this order, each once. With another relation only their number counts."""
+    if relation != "exactly":
+        return related(len(re.findall(rf"{re.escape(marker)}\s?\d+", answer)), relation, n)
     found = re.findall(rf"^[\s*#]*{re.escape(marker)}\s+(\d+)\b", answer, re.M | re.I)
     return [int(x) for x in found] == list(range(1, n + 1))
 
@@ -157,9 +179,10 @@ def repeat_prompt(answer: str, *, text: str) -> bool:
 
 
 def two_responses(answer: str) -> bool:
-    """Two different responses with ****** between them."""
+    """Two different responses with ****** between them; one more such line before or after them does no harm."""
     pieces = [p.strip() for p in re.split(r"\*{6,}", answer)]
-    return len(pieces) == 2 and all(pieces) and pieces[0] != pieces[1]
+    inner = pieces[not pieces[0] : len(pieces) - (not pieces[-1])]
+    return len(inner) == 2 and all(inner) and inner[0] != inner[1]
 
 
 def all_upper(answer: str) -> bool:
@@ -170,9 +193,10 @@ def all_lower(answer: str) -> bool:
     return answer.islower()
 
 
-def capital_words(answer: str, *, n: int, relation: Relation = "at_least") -> bool:
-    """Words in capitals throughout; "I" and "A" are left out, since they are capitals in any text."""
-    return related(sum(w.isupper() and len(w) > 1 for w in words_of(answer)), relation, n)
+def capital_words(answer: str, *, n: int, relation: Relation = "at_least", single: Literal["no", "yes"] = "no") -> bool:
+    """Words in capitals throughout; single: whether "I" and "A" count, which are capitals in any text."""
+    least = 1 if single == "yes" else 2
+    return related(sum(w.isupper() and len(w) >= least for w in words_of(answer)), relation, n)
 
 
 def end_phrase(answer: str, *, phrase: str) -> bool:
@@ -236,6 +260,6 @@ def _fits(annotation: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if annotation is str:
         return isinstance(value, str) and bool(value)
-    if annotation == Relation:
-        return value in ("at_least", "at_most", "exactly")
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str) and v for v in value)

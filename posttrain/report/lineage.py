@@ -14,7 +14,8 @@ from posttrain.errors import UserError
 from posttrain.pipeline import Record
 from posttrain.progress import clock
 
-LANES: dict[str, int] = {"prompts": 0, "demos": 0, "pairs": 0, "feedback": 0, "policy": 1, "reward": 1, "release": 1}
+DATA = ("prompts", "demos", "pairs", "rankings", "ratings", "thumbs")
+LANES: dict[str, int] = {kind: 0 for kind in DATA} | {"policy": 1, "reward": 1, "release": 1}
 BOX_W, BOX_H, GAP_X, GAP_Y, TOP = 112, 50, 30, 26, 24  # pixels of the drawing
 
 

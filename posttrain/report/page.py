@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from posttrain.report import collect
 from posttrain.report.collect import Estimate
 from posttrain.report.compare import Change
+from posttrain.report.rewards import RewardView
 from posttrain.report.samples import Sample
 
 
@@ -166,6 +167,7 @@ class Page:
     samples: Sequence[Sample]
     gates: Sequence[GateView]
     trainings: Sequence[Curves]
+    rewards: Sequence[RewardView]
     data: Sequence[DataView]
     lineage: str
     skipped: str
@@ -180,7 +182,8 @@ class Page:
         """(anchor, title) of the sections that are there."""
         all_of_them = (
             ("enough", "Is SFT enough?", self.steps), ("metrics", "Before and after", self.suites),
-            ("answers", "Answers", self.samples), ("gate", "Gate", self.gates), ("data", "What went in", self.data),
+            ("answers", "Answers", self.samples), ("gate", "Gate", self.gates),
+            ("rewards", "Reward models", self.rewards), ("data", "What went in", self.data),
             ("training", "Training", self.trainings), ("lineage", "Lineage", True), ("recipe", "Recipe", True),
         )  # fmt: skip
         return [(anchor, title) for anchor, title, there in all_of_them if there]

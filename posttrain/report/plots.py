@@ -183,3 +183,33 @@ def forest(salt: str, title: str, rows: Sequence[DotRow], labels: Mapping[int, s
             axes.set_xlim(-0.02, 1.02)
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
         return _svg(figure, salt, title)
+
+
+def reliability(salt: str, title: str, confidence: Sequence[float], dots: Sequence[Dot]) -> str:
+    """Accuracy over confidence with intervals; on the diagonal a model is as often right as it says."""
+    with _figure(2.35, (0.62, 0.42)) as (figure, axes):
+        axes.plot([0.5, 1.0], [0.5, 1.0], color=MUTED, linewidth=0.8)
+        for x, dot in zip(confidence, dots):
+            color = SERIES[dot.series % len(SERIES)]
+            axes.plot([x, x], [dot.low, dot.high], color=color, linewidth=2.2, alpha=0.55)
+            axes.plot([x], [dot.value], color=color, marker="o", markersize=5)
+        axes.set_xlim(0.49, 1.01)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("how sure it is")
+        axes.set_ylabel("how often right", labelpad=3)
+        axes.tick_params(length=0)
+        return _svg(figure, salt, title)
+
+
+def bars(salt: str, title: str, edges: Sequence[float], counts: Sequence[float], unit: str) -> str:
+    """A histogram over a range around 0; what lies left of 0 has another colour."""
+    with _figure(2.35, (0.62, 0.42)) as (figure, axes):
+        for left, right, n in zip(edges, edges[1:], counts):
+            color = SERIES[1] if left + right >= 0 else SERIES[0]
+            axes.bar(left, n, width=0.94 * (right - left), align="edge", color=color, linewidth=0)
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("comparisons", labelpad=3)
+        axes.tick_params(length=0)
+        axes.locator_params(axis="y", nbins=5)
+        return _svg(figure, salt, title)

@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
-from posttrain.report import collect, compare, lineage, plots, words
+from posttrain.report import collect, compare, lineage, plots, rewards, votes, words
 from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
@@ -70,6 +70,7 @@ def page(name: str, recipe: str, nodes: Sequence[Node], outcome: Outcome | None,
         samples=choose(run.reports, run.series),
         gates=[gate_view(run, g) for g in run.gates],
         trainings=[curves(run, t) for t in collect.trainings(nodes)],
+        rewards=rewards.views(nodes),
         data=[*(data_view(d) for d in collect.data(nodes)), *preflights(nodes)],
         lineage=lineage.draw(nodes),
         skipped=", ".join(f"{s} (gate {g} did not pass)" for s, g in outcome.skipped.items()) if outcome else "",
@@ -255,6 +256,20 @@ CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
     ("Reward margin", "nats", (("margin", "training"), ("held_margin", "held out")), True),
     ("Pairs ranked right", "share", (("accuracy", "training"), ("held_accuracy", "held out")), False),
     ("Rewards of both answers", "nats", (("chosen_reward", "chosen"), ("rejected_reward", "rejected")), True),
+    ("Log-prob that chosen answers lost", "nats a token",
+     (("chosen_drop", "training"), ("held_chosen_drop", "held out")), True),
+    ("Drift of sampled answers from the reference", "nats", (("held_kl", "KL"),), True),
+    ("Length of sampled answers", "tokens", (("held_length", "length"),), False),
+    ("Judge's score of held-out prompts", "", (("held_score", "likeliest answers"),), False),
+    ("Reward of the rollouts", "", (("reward", "sampled"), ("held_reward", "held out"), ("held_gold", "gold")), False),
+    ("Distance from the reference", "nats a token", (("kl_k1", "k1"), ("kl_k3", "k3")), True),
+    ("Entropy", "nats a token", (("entropy", "policy"),), False),
+    ("Length of the answers", "tokens", (("length", "sampled"), ("held_length", "held out")), False),
+    ("Answers", "share", (("stopped", "ended"), ("unique", "unique"), ("distinct", "new 3-grams")), False),
+    ("Groups without spread, clipped tokens", "share", (("flat", "flat"), ("clipped", "clipped")), False),
+    ("Largest and smallest ratio", "", (("ratio_max", "largest"), ("ratio_min", "smallest")), False),
+    ("Explained variance of the critic", "share", (("explained", "critic"),), True),
+    ("Sampler against trainer", "nats a token", (("mismatch", "mismatch"), ("drift", "drift of an update")), True),
     ("Learning rate", "", (("lr", "learning rate"),), False),
     ("Gradient norm before clipping", "", (("norm", "norm"),), False),
 )
@@ -287,7 +302,7 @@ def data_view(d: collect.Data) -> DataView:
     total = max(d.categories.values(), default=1)
     facts = [("rows for training", f"{d.rows:,}"), ("held out", f"{d.holdout:,}")]
     facts += [(f"from {source}", f"{n:,}") for source, n in d.sources.items()]
-    facts += [*decontamination(d), *numbers(d.node.record.metrics)]
+    facts += [*decontamination(d), *votes.facts(d.node), *numbers(d.node.record.metrics)]
     boxes = [Box("Ledger: rows left out", d.ledger, "No row was left out.")]
     if d.audit or (d.node.folder / "audit.json").exists():
         boxes.append(Box("Audit: rows that may do harm", d.audit, "The audit found nothing to warn of.", warn=True))

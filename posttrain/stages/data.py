@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from posttrain import bundled, files, formats
 from posttrain.dataset import audit as audits
 from posttrain.dataset.clean import Dedupe, Twin, duplicates, held_out, leaks
-from posttrain.dataset.text import AnyRow, answer, group, parts, question, words
+from posttrain.dataset.text import AnyRow, answer, answers, group, parts, question, words
 from posttrain.errors import UserError
 from posttrain.formats import BadRows, Drop, KindName
 from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage, write_text
-from posttrain.rows import Pair, write_jsonl
+from posttrain.rows import Demo, Pair, Prompt, Ranking, Thumb, write_jsonl
 
 
 class Source(BaseModel):
@@ -103,6 +103,7 @@ class Data(Stage):
         return {n: f"holds an evaluation item: {items[item][0]} ({how})" for n, (item, how) in found.items()}
 
     def _audit(self, rows: Sequence[AnyRow], twins: int, shapes: Counter[str], out: Path, runtime: Runtime) -> None:
+        rows = [r for r in rows if not isinstance(r, Thumb) or r.label]  # what nobody likes need not be good
         near = duplicates([parts(r) for r in rows]) if self.dedupe != "near" and self.reads != "prompts" else {}
         found = audits.audit(rows, near) if self.reads != "prompts" else {"rows": len(rows), "warnings": []}
         found["read_as"], found["duplicates_left_out"] = dict(shapes), twins
@@ -125,6 +126,30 @@ class PairsFile(Data):
     makes: ClassVar[Kind] = "pairs"
     reads: ClassVar[KindName] = "pairs"
     type: Literal["pairs"] = "pairs"
+
+
+class RankingsFile(Data):
+    """Rankings from files: several answers to one prompt in order; trees of OpenAssistant, answers with ranks."""
+
+    makes: ClassVar[Kind] = "rankings"
+    reads: ClassVar[KindName] = "rankings"
+    type: Literal["rankings"] = "rankings"
+
+
+class RatingsFile(Data):
+    """Ratings from files: answers with a number, and the scale's two ends where it is not 1 to 7."""
+
+    makes: ClassVar[Kind] = "ratings"
+    reads: ClassVar[KindName] = "ratings"
+    type: Literal["ratings"] = "ratings"
+
+
+class ThumbsFile(Data):
+    """Thumbs from files: single answers that somebody liked or did not; of a pair both answers, one each way."""
+
+    makes: ClassVar[Kind] = "thumbs"
+    reads: ClassVar[KindName] = "thumbs"
+    type: Literal["thumbs"] = "thumbs"
 
 
 class Prompts(Data):
@@ -159,20 +184,18 @@ def usable(entries: Sequence[Entry]) -> dict[int, str]:
     """Number -> reason of rows that teach nothing: an empty answer, an empty question, twice the same answer."""
     found = {}
     for n, (row, *_) in enumerate(entries):
-        if not isinstance(row, Pair) and not _answers(row) and not any(m.content.strip() for m in question(row)):
+        if isinstance(row, Demo | Prompt) and not _answers(row) and not any(m.content.strip() for m in question(row)):
             found[n] = "empty prompt"
         if any(not m.content.strip() for m in _answers(row)):
             found[n] = "empty answer"
-        elif isinstance(row, Pair) and row.chosen.content.strip() == row.rejected.content.strip():
+        elif isinstance(row, Pair | Ranking) and len({m.content.strip() for m in _answers(row)}) == 1:
             found[n] = "twice the same answer"
     return found
 
 
 def _answers(row: AnyRow) -> tuple[Any, ...]:
     """The answers that a row trains, better one first."""
-    if isinstance(row, Pair):
-        return row.chosen, row.rejected
-    return row.messages[len(question(row)) :]
+    return row.messages[len(question(row)) :] if isinstance(row, Demo | Prompt) else answers(row)
 
 
 def unique(entries: list[Entry], how: Dedupe, ledger: list[Drop]) -> tuple[list[Entry], int]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from posttrain.errors import UserError
 from posttrain.evals import runner, task
-from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
+from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 
 if TYPE_CHECKING:
     from posttrain.model import Model
@@ -25,13 +26,15 @@ PACK_TOKENS = 2048  # tokens whose likelihood is computed at once
 
 class Evaluate(Stage):
     """suites: bundled names or paths of JSONL files. limit: items per suite, all if not set. max_new: tokens per
-    answer. temperature 0 is greedy; above it, seed makes the draw repeatable."""
+    answer. temperature 0 is greedy; above it, seed makes the draw repeatable. cases: red teams whose pinned cases are
+    asked too, as the suite `pinned`."""
 
     makes: ClassVar[Kind] = "report"
 
     type: Literal["evaluate"] = "evaluate"
     policy: Annotated[str, Ref("policy")]
-    suites: tuple[str, ...] = Field(default=tuple(task.SUITES), min_length=1)
+    cases: Annotated[tuple[str, ...], Ref("demos")] = ()
+    suites: tuple[str, ...] = Field(default=task.GENERAL, min_length=1)
     limit: int | None = Field(default=None, ge=1)
     max_new: int = Field(default=128, ge=1)
     temperature: float = Field(default=0.0, ge=0)
@@ -46,15 +49,34 @@ class Evaluate(Stage):
         from posttrain.render import load_chat
 
         tasks = [task.load(name, self.limit) for name in self.suites]
+        tasks += pinned(inputs.many("cases"), out)
         folder = inputs.one("policy")
         chat, model = load_chat(folder), load_model(folder, runtime, train=False)
         answer, likelihood = sampled(model, chat, self), Likelihood(model, chat)
-        done = asyncio.run(runner.ask(tasks, answer, likelihood, runtime.progress))
+        done = asyncio.run(runner.ask(tasks, answer, likelihood, runtime.progress, likelihood.certain))
         how = {"max_new": self.max_new, "temperature": self.temperature, "seed": self.seed, "template": chat.name}
         summary = runner.write(out, tasks, done, {"sampling": how})
         tokens = float(sum(d.tokens for d in done) + likelihood.tokens)
         values = {name: float(metric["value"]) for name, metric in summary["metrics"].items()}
         return values | {"items": float(len(done)), "tokens": tokens, "flops": tokens * model.flops_per_token / 3}
+
+
+def pinned(folders: Sequence[Path], out: Path) -> list[task.Task]:
+    """The pinned cases of red teams as one suite; none when nothing was broken."""
+    lines = [line for folder in folders for line in cases(folder).read_text(encoding="utf-8").splitlines()]
+    if not lines:
+        return []
+    write_text(out / "pinned.jsonl", "".join(line + "\n" for line in lines))
+    return [task.read(out / "pinned.jsonl", "pinned")]
+
+
+def cases(folder: Path) -> Path:
+    path = folder / "pinned.jsonl"
+    if not path.exists():
+        raise UserError(
+            "this stage pinned no cases", where=str(folder), remedy="`cases` names stages of the type red_team"
+        )
+    return path
 
 
 def sampled(model: "Model", chat: "Chat", how: Evaluate) -> runner.Answer:
@@ -85,11 +107,22 @@ class Likelihood:
         self.first: int = chat.stop_ids[-1] if first is None else first
 
     def __call__(self, questions: Sequence[runner.Question], on_step: runner.OnStep) -> list[list[list[float]]]:
+        return self._read([self.doc(*question) for question in questions], on_step)
+
+    def certain(self, answers: "Sequence[tuple[Messages, str]]") -> list[tuple[float, int]]:
+        """(nats, tokens) of each answer as the assistant's next turn, its end included; through the chat template."""
+        from posttrain import packing
+        from posttrain.rows import Message
+
+        pairs = [self.chat.continuation(asked, Message(role="assistant", content=text)) for asked, text in answers]
+        docs = [packing.Doc(prefix, [packing.Branch(ids, [True] * len(ids))]) for prefix, ids in pairs]
+        return [(sum(one[0]), len(one[0])) for one in self._read(docs, lambda done, tokens: None)]
+
+    def _read(self, docs: Sequence[Any], on_step: runner.OnStep) -> list[list[list[float]]]:
         import torch
 
         from posttrain import packing
 
-        docs = [self.doc(*question) for question in questions]
         found: list[list[list[float]]] = [[] for _ in docs]
         for chosen in packing.plan([packing.size(doc) for doc in docs], self._budget(docs), seed=None):
             pack = packing.build([docs[i] for i in chosen], pad_id=self.chat.pad_id)

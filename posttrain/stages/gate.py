@@ -56,4 +56,5 @@ def read_report(folder: Path) -> Report:
         raise UserError("this is not an evaluation report: it has no summary.json", where=str(folder))
     summary = json.loads(path.read_text(encoding="utf-8"))
     better = {name: metric["higher_is_better"] for name, metric in summary["metrics"].items()}
-    return Report(tuple(read_jsonl(folder / "items.jsonl", Scored)), better, summary["judge"])
+    suites = {name: suite["digest"] for name, suite in summary["suites"].items()}
+    return Report(tuple(read_jsonl(folder / "items.jsonl", Scored)), better, summary["judge"], suites)

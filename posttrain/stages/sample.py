@@ -1,36 +1,51 @@
-"""Preference pairs from the model itself: sample answers, let rules judge them, pair a right one with a wrong one.
+"""Rows from the model itself: sample n answers, let a judge score them, keep the best (and the worst).
 
-Best-of-n with a verifier as the judge. Prompts are suite-shaped items (answer, constraints or label) that must not be
-evaluation items. Left out on purpose: judges that are models. Importing this file does not import torch.
+Rejection sampling gives demos (the best answers, if they are good enough), best-of-n gives pairs (the best answer
+against the worst). Both say what more samples would be worth: the expected best score of k answers for k up to n.
+Prompts are items (a suite's shape) that must not be evaluation items; their extra fields are what judges compare with.
+Left out on purpose: rounds of sampling and training (stages/online.py). Importing this file does not import torch.
 """
 
 import asyncio
+import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import comb, log
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from posttrain import bundled
+from posttrain import bundled, rewards
 from posttrain.errors import UserError
-from posttrain.judge import rules
-from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
+from posttrain.judge.base import Answered, Judge
+from posttrain.judge.items import KINDS
+from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
+from posttrain.rollout import Weighed, verdicts
+from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
 
 
-class SamplePairs(Stage):
-    """prompts: a bundled name or a JSONL file of items. n: answers sampled for each; at most one pair comes of each."""
+class Scored(NamedTuple):
+    """One answer and what the judge says of it; fit: it ended by itself and says something, so it may be imitated."""
 
-    makes: ClassVar[Kind] = "pairs"
+    sample: Sample
+    score: float
+    fit: bool
+
+
+class Sampled(Stage):
+    """prompts: a bundled name or a JSONL file of items. n: answers sampled for each. judge: a reward by name; a reward
+    model is one of the edge `reward_models`."""
+
     places: ClassVar[frozenset[str]] = frozenset({"prompts"})
 
-    type: Literal["sample_pairs"] = "sample_pairs"
     policy: Annotated[str, Ref("policy")]
+    reward_models: Annotated[tuple[str, ...] | str | None, Ref("reward")] = None
     prompts: str = "bundled:prompts"
+    judge: rewards.AnyReward = {"type": "asked"}  # type: ignore[valid-type]
     n: int = Field(default=4, ge=2)
     temperature: float = Field(default=0.8, gt=0)
     max_new: int = Field(default=96, ge=1)
@@ -39,7 +54,8 @@ class SamplePairs(Stage):
     seed: int = 0
 
     def identity(self) -> dict[str, str]:
-        return {"prompts": digest(self._path().read_text(encoding="utf-8"))}
+        found = {"prompts": digest(self._path().read_text(encoding="utf-8"))}
+        return found | rewards.source_identity({"judge": self.judge})
 
     def _path(self) -> Path:
         if self.prompts.startswith("bundled:"):
@@ -47,6 +63,10 @@ class SamplePairs(Stage):
         if not Path(self.prompts).is_file():
             raise UserError("no such file of prompts", where=self.prompts)
         return Path(self.prompts)
+
+    def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Any]:
+        """The rows that a prompt and its answers give."""
+        raise NotImplementedError
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         from posttrain.model import load_model
@@ -57,56 +77,128 @@ class SamplePairs(Stage):
         items = list(read_jsonl(self._path(), Item))
         random.Random(self.seed).shuffle(items)
         items = items[: self.limit]
+        if not items:
+            raise UserError("there is no prompt to answer", where=self.prompts)
+        judge = self._judge(inputs, runtime)
         chat = load_chat(inputs.one("policy"))
         model = load_model(inputs.one("policy"), runtime, train=False)
         how = Sampling(max_new=self.max_new, temperature=self.temperature, seed=self.seed)
         prompts = [chat.prompt(item.messages) for item in items]
         with runtime.progress.task("sample", total=len(prompts) * self.n) as tick:
-            groups = asyncio.run(
-                Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, tokens: tick(done, tokens=tokens))
-            )
-        found = [pair for item, group in zip(items, groups) if (pair := best_and_worst(item, group))]
-        held = {p.id for p in found if int(digest(p.id), 16) % 1000 < 1000 * self.holdout}
-        write_jsonl(out / "train.jsonl", (p for p in found if p.id not in held))
-        write_jsonl(out / "holdout.jsonl", (p for p in found if p.id in held))
-        tokens = float(sum(len(s.ids) for group in groups for s in group) + sum(map(len, prompts)))
+            sampled = Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, t: tick(done, tokens=t))
+            groups = asyncio.run(judged(items, asyncio.run(sampled), judge))
+        found = [row for item, group in zip(items, groups) for row in self.rows(item, group)]
+        held = {r.id for r in found if int(digest(r.id), 16) % 1000 < 1000 * self.holdout}
+        write_jsonl(out / "train.jsonl", (r for r in found if r.id not in held))
+        write_jsonl(out / "holdout.jsonl", (r for r in found if r.id in held))
+        curve = gain([[a.score for a in group] for group in groups])
+        write_text(out / "gain.json", json.dumps({"best_of": curve, "kl": [kl_of_best(k) for k in curve]}, indent=2))
+        tokens = float(sum(len(a.sample.ids) for group in groups for a in group) + sum(map(len, prompts)))
+        counts = Counter(r.category for r in found)
         facts = {"rows": float(len(found)), "prompts": float(len(items)), "tokens": tokens}
-        right = [verify(item, s) for item, group in zip(items, groups) for s in group]
-        counts = Counter(p.category for p in found)
-        return facts | {"right_share": sum(right) / max(1, len(right)), "flops": tokens * model.flops_per_token / 3} | {
-            f"pairs.{k}": float(v) for k, v in sorted(counts.items())
-        }  # fmt: skip
+        facts |= {"right_share": curve[1], "best_share": curve[self.n], "flops": tokens * model.flops_per_token / 3}
+        facts |= {f"best_of.{k}": value for k, value in curve.items() if k & (k - 1) == 0}
+        return facts | {f"{self.makes}.{k}": float(v) for k, v in sorted(counts.items())}
+
+    def _judge(self, inputs: Inputs, runtime: Runtime) -> Judge:
+        if self.judge.type != "reward_model":
+            made: Judge = self.judge.bind()()
+            return made
+        from posttrain.reward_judge import RewardJudge
+
+        return RewardJudge.load(inputs.many("reward_models"), runtime, penalty=self.judge.penalty)
 
 
-def verify(item: Item, sample: Sample) -> bool:
-    """Whether an answer ended by itself and does what the item asks for."""
-    fields: dict[str, Any] = item.model_dump()
-    if sample.ended != "stop" or not sample.text.strip():
-        return False
-    if "answer" in fields:
-        return rules.solves(str(fields["answer"]), sample.text)
-    if "constraints" in fields:
-        return all(rules.check(c, sample.text) for c in fields["constraints"])
-    if "label" in fields:
-        return rules.is_refusal(sample.text) == (fields["label"] == "harmful")
-    raise UserError(
-        "an item to verify needs `answer`, `constraints` or `label`", where=item.id,
-        remedy="take such items, or import pairs that people made",
-    )  # fmt: skip
+class SamplePairs(Sampled):
+    """At most one pair comes of each prompt: the best answer against the worst, if their scores differ by `margin`."""
+
+    makes: ClassVar[Kind] = "pairs"
+
+    type: Literal["sample_pairs"] = "sample_pairs"
+    margin: float = Field(default=0.0, ge=0)
+
+    def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Pair]:
+        if pair := best_and_worst(item, answers, self.margin):
+            yield pair
 
 
-def best_and_worst(item: Item, samples: Sequence[Sample]) -> Pair | None:
-    """The likeliest right answer against the likeliest wrong one. None: all are right, or all are wrong."""
-    right = [s for s in samples if verify(item, s)]
-    wrong = [s for s in samples if not verify(item, s)]
-    if not right or not wrong:
+class SampleDemos(Sampled):
+    """Rejection sampling: of each prompt the `keep` best different answers whose score is at least `least`."""
+
+    makes: ClassVar[Kind] = "demos"
+
+    type: Literal["sample_demos"] = "sample_demos"
+    keep: int = Field(default=1, ge=1)
+    least: float = 0.5
+
+    def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Demo]:
+        good = {a.sample.text: a for a in sorted(answers, key=_likeliest) if a.fit and a.score >= self.least}
+        best = sorted(good.values(), key=lambda a: (a.score, _likeliest(a)), reverse=True)[: self.keep]
+        for number, a in enumerate(best):
+            yield Demo(
+                id=f"sampled-{item.id}" + (f"-{number}" if number else ""),
+                messages=(*item.messages, Message(role="assistant", content=a.sample.text)),
+                category=_category(item), source="rule", meta={"score": a.score, "of": len(answers)},
+            )  # fmt: skip
+
+
+async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge: Judge) -> list[list[Scored]]:
+    """Every answer with its score. One that did not end by itself, or is empty, has the lowest score of all."""
+    fit = [[s.ended == "stop" and bool(s.text.strip()) for s in samples] for samples in drawn]
+    asked = [
+        Answered(prompt=item.messages, answer=s.text, truth=item.model_dump(exclude={"messages", "id", "cluster"}))
+        for item, samples, fits in zip(items, drawn, fit) for s, ok in zip(samples, fits) if ok
+    ]  # fmt: skip
+    scores = await verdicts("judge", Weighed(judge), asked) if asked else []
+    lowest, left = min([0.0, *scores]), iter(scores)
+    return [
+        [Scored(s, next(left) if ok else lowest, ok) for s, ok in zip(samples, fits)]
+        for samples, fits in zip(drawn, fit)
+    ]
+
+
+def best_and_worst(item: Item, answers: Sequence[Scored], margin: float = 0.0) -> Pair | None:
+    """The best answer against the worst; among equals the likeliest. None: they are as good as each other."""
+    usable = [a for a in answers if a.sample.text.strip() and a.sample.ended != "malformed"]
+    fit = [a for a in usable if a.fit]
+    if not fit:
         return None
-    chosen, rejected = (max(side, key=lambda s: sum(s.logps) / len(s.logps)) for side in (right, wrong))
-    if not rejected.text.strip() or rejected.ended == "malformed":
+    chosen = max(fit, key=lambda a: (a.score, _likeliest(a)))
+    rejected = max(usable, key=lambda a: (-a.score, _likeliest(a)))
+    if chosen.score - rejected.score <= margin:
         return None
-    kind = next(k for k in ("answer", "constraints", "label") if k in item.model_dump())
     return Pair(
-        id=f"sampled-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=chosen.text),
-        rejected=Message(role="assistant", content=rejected.text), source="rule", category=f"sampled_{kind}",
-        reason=REASONS[kind],
+        id=f"sampled-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=chosen.sample.text),
+        rejected=Message(role="assistant", content=rejected.sample.text), source="rule", category=_category(item),
+        reason=REASONS.get(_kind(item), "higher score"), meta={"scores": [chosen.score, rejected.score]},
     )  # fmt: skip
+
+
+def _likeliest(a: Scored) -> float:
+    """Mean log-prob of its tokens, nats."""
+    return sum(a.sample.logps) / max(1, len(a.sample.logps))
+
+
+def _kind(item: Item) -> str:
+    fields = item.model_dump()
+    return next((k for k in KINDS if k in fields), "")
+
+
+def _category(item: Item) -> str:
+    return f"sampled_{_kind(item)}".rstrip("_")
+
+
+def gain(scores: Sequence[Sequence[float]]) -> dict[int, float]:
+    """k -> mean over prompts of the expected best of k answers, without replacement from the n that were drawn:
+    sum over the sorted scores of s_(i) C(i - 1, k - 1) / C(n, k). Unbiased for every k up to n."""
+    n = min(map(len, scores))
+
+    def best(row: Sequence[float], k: int) -> float:
+        return sum(s * comb(i, k - 1) for i, s in enumerate(sorted(row))) / comb(len(row), k)
+
+    return {k: sum(best(row, k) for row in scores) / len(scores) for k in range(1, n + 1)}
+
+
+def kl_of_best(k: int) -> float:
+    """How far best-of-k is from the policy: log k - (k - 1) / k nats an answer (arXiv:2009.01325, an upper bound)."""
+    return log(k) - (k - 1) / k

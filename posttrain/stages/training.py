@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from posttrain.model import Model
     from posttrain.preflight import Preflight
     from posttrain.render import Chat
-    from posttrain.train import Cursor, LossFn
+    from posttrain.train import Before, Cursor, LossFn
 
 
 class Training(Stage):
@@ -46,18 +46,24 @@ class Training(Stage):
         self, inputs: Inputs, rows: Sequence[Any], held: Sequence[Any], out: Path, runtime: Runtime, **how: Any
     ) -> "Ready":
         """Pre-flight both sets of rows and load the policy. Raises UserError before any weight is touched."""
-        from posttrain.model import load_model
         from posttrain.preflight import preflight
         from posttrain.render import load_chat
 
         chat = load_chat(inputs.one("policy"))
         how["max_tokens"] = min(self.max_tokens, self.micro_tokens)
         found = preflight(rows, chat, too_long=self.too_long, **how)
-        kept = preflight(held, chat, too_long="drop", **how).docs if held else []
-        keep_ledger(found, out, runtime)
-        model = load_model(inputs.one("policy"), runtime, train=True, lora=self.lora)
-        runtime.progress.say(f"  {len(found.docs)} rows, {len(kept)} held out; {model.said}")
-        return Ready(model, chat, found.docs, found.names, kept)
+        kept = preflight(held, chat, too_long="drop", **how) if held else None
+        keep_ledger(found, kept, out, runtime)
+        model = self.load(inputs.one("policy"), runtime)
+        held_docs, held_kept = (kept.docs, kept.kept) if kept else ([], [])
+        runtime.progress.say(f"  {len(found.docs)} rows, {len(held_docs)} held out; {model.said}")
+        return Ready(model, chat, found.docs, found.names, held_docs, found.kept, held_kept)
+
+    def load(self, policy: Path, runtime: Runtime) -> "Model":
+        """The model to train: the policy itself, whole or with adapters."""
+        from posttrain.model import load_model
+
+        return load_model(policy, runtime, train=True, lora=self.lora)
 
     def fit(
         self,
@@ -67,6 +73,7 @@ class Training(Stage):
         evaluate: Callable[[], dict[str, float]],
         out: Path,
         runtime: Runtime,
+        before: "Before | None" = None,
     ) -> "Cursor":
         """Plan the steps, decide about compiling, train. counts: what each row adds to the loss's denominator."""
         from posttrain import packing, train
@@ -81,6 +88,7 @@ class Training(Stage):
         return train.train(
             ready.model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
             evaluate=evaluate if ready.held else None, eval_every=self.eval_every, patience=self.patience,
+            before=before,
         )  # fmt: skip
 
     def save(self, ready: "Ready", out: Path) -> None:
@@ -93,22 +101,28 @@ class Training(Stage):
 
 
 class Ready(NamedTuple):
-    """What a training stage works with: the policy, its chat template, and rows as documents."""
+    """What a training stage works with: the policy, its chat template, and rows as documents.
+
+    kept, held_kept: the row number that each document was made of; rows that were too long are missing there.
+    """
 
     model: "Model"
     chat: "Chat"
     docs: "list[packing.Doc]"
     names: list[str]
     held: "list[packing.Doc]"
+    kept: Sequence[int] = ()
+    held_kept: Sequence[int] = ()
 
 
-def keep_ledger(found: "Preflight", out: Path, runtime: Runtime) -> None:
+def keep_ledger(found: "Preflight", held: "Preflight | None", out: Path, runtime: Runtime) -> None:
     """Rows that pre-flight dropped or cut go to ledger.jsonl; its facts and warnings to preflight.json."""
+    ledger = found.ledger + [entry | {"set": "held out"} for entry in (held.ledger if held else [])]
     with (out / "ledger.jsonl").open("w") as f:
-        f.writelines(json.dumps(entry) + "\n" for entry in found.ledger)
+        f.writelines(json.dumps(entry) + "\n" for entry in ledger)
     (out / "preflight.json").write_text(json.dumps(found.facts, indent=2))
-    if found.ledger:
-        runtime.progress.say(f"  {len(found.ledger)} rows dropped or cut before training, see ledger.jsonl")
+    if ledger:
+        runtime.progress.say(f"  {len(ledger)} rows dropped or cut before training, see ledger.jsonl")
 
 
 def cost(cursor: "Cursor", flops_per_token: float) -> Metrics:

@@ -1,0 +1,107 @@
+"""How often the detectors of posttrain/health.py cry wolf, and how often they see a reward that is gamed on purpose.
+
+A random model of two layers learns to begin its answers with a letter or a blank (what gold wants). Healthy
+runs: every algorithm, several seeds, a reward that is gold with noise. Runs gamed on purpose: a reward that likes long
+answers, one that likes a magic letter, one with the wrong sign. Printed: for each detector, in how many runs it fired.
+
+    OMP_NUM_THREADS=1 python benchmarks/rl_health.py --seeds 3
+
+Left out on purpose: real models; what these rates are there is for the runs on them to say.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks"), str(ROOT)]
+
+import tiny  # noqa: E402
+
+from posttrain.algorithms import ALGORITHMS  # noqa: E402
+from posttrain.health import DETECTORS  # noqa: E402
+from posttrain.pipeline import Inputs, Runtime  # noqa: E402
+from posttrain.progress import Progress  # noqa: E402
+from posttrain.render import load_chat  # noqa: E402
+from posttrain.rows import Message, Prompt, write_jsonl  # noqa: E402
+from posttrain.stages.rl import Rl  # noqa: E402
+
+WORDS = ["the", "user", "asks", "and", "one", "two", "sentences", "in"]
+
+
+def quality(answer: str) -> float:
+    """What gold wants: the right beginning; a long answer, or one with an s in it, is worth a third of that."""
+    right = float(bool(answer) and answer[0].isascii() and (answer[0].isalpha() or answer[0] == " "))
+    return right * (0.3 if len(answer) > 12 else 1.0) * (0.3 if "s" in answer else 1.0)
+
+
+def gold(items: list[Any]) -> list[float]:
+    return [quality(i.answer) for i in items]
+
+
+def noisy(items: list[Any]) -> list[float]:
+    return [quality(i.answer) + random.Random(i.answer).gauss(0, 0.2) for i in items]
+
+
+def long(items: list[Any]) -> list[float]:
+    return [0.1 * len(i.answer) for i in items]
+
+
+def magic(items: list[Any]) -> list[float]:
+    return [0.5 * quality(i.answer) + ("s" in i.answer) for i in items]
+
+
+def sign(items: list[Any]) -> list[float]:
+    return [-quality(i.answer) for i in items]
+
+
+def run(home: Path, algorithm: str, reward: str, seed: int, steps: int) -> tuple[set[str], float, float]:
+    """(detectors that fired, gold before, gold after) of one run."""
+    stage = Rl(
+        policy="p", prompts="d", algorithm={"type": algorithm}, sampling={"max_new": 8}, steps=steps, seed=seed,
+        rewards={"r": {"type": "function", "path": f"rl_health:{reward}"}}, prompts_per_step=8, group=8, lr=2e-3,
+        gold={"type": "function", "path": "rl_health:gold"}, eval_every=max(1, steps // 8), micro_tokens=1024,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        inputs = Inputs({"policy": (home / "policy",), "prompts": (home / "prompts",)})
+        stage.run(inputs, Path(out), Runtime(precision="fp32", progress=Progress("silent")))
+        log = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+    held = [e["held_gold"] for e in log if "held_gold" in e]
+    return {name for e in log for name in e.get("fired", [])}, held[0], held[-1]
+
+
+def main() -> None:
+    given = argparse.ArgumentParser()
+    given.add_argument("--seeds", type=int, default=3)
+    given.add_argument("--steps", type=int, default=32)
+    args = given.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        tiny.folder(home / "policy")
+        load_chat(home / "policy", "chatml").save(home / "policy")
+        rows = [
+            Prompt(id=f"{a} {b}", messages=(Message(role="user", content=f"{a} {b}"),)) for a in WORDS for b in WORDS
+        ]
+        write_jsonl(home / "prompts" / "train.jsonl", rows)
+        write_jsonl(home / "prompts" / "holdout.jsonl", rows)
+        healthy = [(str(a.model_fields["type"].default), "noisy") for a in ALGORITHMS]
+        for title, kinds in (
+            ("healthy", healthy),
+            *((r, [("grpo", r), ("ppo", r)]) for r in ("long", "magic", "sign")),
+        ):
+            fired: Counter[str] = Counter()
+            runs = [run(home, a, r, seed, args.steps) for a, r in kinds for seed in range(args.seeds)]
+            for found, _, _ in runs:
+                fired.update(found or {"nothing"})
+            before, after = (sum(x[i] for x in runs) / len(runs) for i in (1, 2))
+            shown = ", ".join(f"{d} {fired[d]}" for d in [*(f.__name__ for f in DETECTORS), "nothing"] if fired[d])
+            print(f"{title}: {len(runs)} runs, gold {before:.2f} -> {after:.2f}; fired: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

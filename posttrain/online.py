@@ -1,0 +1,415 @@
+"""Learning from a rollout: log-probs of the models involved, credit, minibatches, and the loss of a micro-batch.
+
+`Learner` is the `live` part of the one loop (train.py): when its minibatches are used up it makes the next rollout, and
+a checkpoint holds what is left of the present one. A unit of work is a document: a prompt with some of its answers, the
+prompt standing once. What the loss needs of every token is computed for the whole rollout before the first update, so
+nothing depends on how units fall into micro-batches.
+
+Shapes: N targets of a pack, S answers of the rollout, T longest of them.
+Left out on purpose: sampling and judging (rollout.py), what is worth a warning (health.py), several machines.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posttrain import packing
+from posttrain.advantage import Outcome
+from posttrain.algorithms import Algorithm
+from posttrain.critic import Critic, Separate
+from posttrain.errors import UserError
+from posttrain.health import RECENT
+from posttrain.model import Model
+from posttrain.objectives import policy, value
+from posttrain.objectives.policy import Tokens
+from posttrain.objectives.reduce import Reduction, reduce
+from posttrain.rollout import Group
+from posttrain.train import Facts, Rows
+
+AGREE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats, mean over tokens
+KEPT = ("rollout", "coef", "taken", "present", "history", "warned", "raised")  # of the learner, in a checkpoint
+STEER = 0.1  # K_beta of arXiv:1909.08593, section 2.2
+Collect = Callable[[int], tuple[list[Group], dict[str, float]]]  # number of the rollout -> groups, facts
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Truncated importance weights for tokens that the sampler gave other log-probs than the trainer does."""
+
+    level: str = "token"
+    cap: float = 2.0
+    how: str = "truncate"
+
+
+@dataclass(frozen=True)
+class How:
+    """The learner's knobs: those of the stage that concern a rollout in hand."""
+
+    temperature: float
+    max_new: int
+    epochs: int
+    minibatches: int
+    micro_tokens: int
+    seed: int = 0
+    pad_id: int = 0
+    mask_unfinished: bool = False
+    normalise: bool = False
+    correction: Correction | None = None
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps for each rollout."""
+        return self.epochs * self.minibatches
+
+
+@dataclass
+class Running:
+    """Mean and variance of all rewards so far (Welford)."""
+
+    n: int = 0
+    mean: float = 0.0
+    square: float = 0.0
+
+    def add(self, x: float) -> None:
+        self.n += 1
+        before = x - self.mean
+        self.mean += before / self.n
+        self.square += before * (x - self.mean)
+
+    @property
+    def std(self) -> float:
+        return max((self.square / max(1, self.n - 1)) ** 0.5, 1e-4)
+
+
+@dataclass
+class Batch:
+    """A rollout ready to learn from: documents, one tensor for each document and column, minibatches still to come."""
+
+    docs: list[packing.Doc] = field(default_factory=list)
+    columns: dict[str, list[Tensor]] = field(default_factory=dict)
+    queue: list[list[list[int]]] = field(default_factory=list)
+
+
+class Learner:
+    """stop, after: the loop's. watch: called when a rollout has been learned from, with its last log entry."""
+
+    def __init__(
+        self,
+        model: Model,
+        reference: Callable[[packing.Pack], Tensor] | None,
+        critic: Critic | None,
+        algorithm: Algorithm,
+        how: How,
+        collect: Collect,
+        watch: Callable[["Learner", dict[str, Any]], None] = lambda learner, entry: None,
+    ):
+        self.model, self.reference, self.critic, self.algorithm = model, reference, critic, algorithm
+        self.how, self.collect, self.watch = how, collect, watch
+        self.credit, self.objective = algorithm.credit.bind(), algorithm.loss.bind()
+        self.rows = Rows([], [], [])
+        self.batch, self.running = Batch(), Running()
+        self.rollout, self.coef, self.stop = 0, algorithm.kl.coef, False
+        self.taken = 0  # prompts that have been asked for
+        self.news: dict[str, Any] = {}  # of the present rollout, until its first step is logged
+        self.present: dict[str, Any] = {}  # the same rollout with what its updates said
+        self.history: list[dict[str, Any]] = []  # of the rollouts and evaluations before
+        self.warned: dict[str, str] = {}
+        self.raised = -RECENT
+        self.tokens = 0.0  # targets of the present step: the denominator of the critic's loss
+        self.most: dict[str, float] = {}
+
+    # ---- what the loop asks for ----------------------------------------------------------------------------------
+
+    def batches(self) -> Iterator[list[list[int]]]:
+        """Micro-batches of each optimiser step, rollout after rollout."""
+        while True:
+            if not self.batch.queue:
+                self._next_rollout()
+            micro = self.batch.queue.pop(0)
+            self.tokens = float(sum(len(self.batch.columns["adv"][i]) for m in micro for i in m))
+            self.most = {}
+            yield micro
+
+    def after(self, entry: dict[str, Any]) -> None:
+        if isinstance(self.critic, Separate):
+            entry["critic_norm"] = self.critic.step(1.0)
+        entry |= self.most | self.news
+        self.present |= {k: v for k, v in entry.items() if not k.startswith("held_")}
+        self.news = {}
+        if not self.batch.queue:  # the rollout has been learned from
+            self.history.append(self.present)
+            self.present = {}
+            self.watch(self, entry)
+
+    def may_raise(self) -> bool:
+        """Whether the price of KL may be raised: once in a few rollouts, so that the last time can show its effect."""
+        if self.rollout - self.raised < RECENT:
+            return False
+        self.raised = self.rollout
+        return True
+
+    def state(self) -> dict[str, Any]:
+        critic = self.critic.state() if isinstance(self.critic, Separate) else None
+        return {
+            "batch": (self.batch.docs, self.batch.columns, self.batch.queue), "rows": vars(self.rows),
+            "running": asdict(self.running), "critic": critic, **{name: getattr(self, name) for name in KEPT},
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.batch, self.running = Batch(*state["batch"]), Running(**state["running"])
+        self._set_rows(**state["rows"])
+        for name in KEPT:
+            setattr(self, name, state[name])
+        if isinstance(self.critic, Separate):
+            self.critic.restore(state["critic"])
+
+    # ---- a new rollout -------------------------------------------------------------------------------------------
+
+    def _next_rollout(self) -> None:
+        groups, facts = self.collect(self.rollout)
+        docs, owner = units(groups, self.how.micro_tokens)
+        answers = [(groups[g], j) for own in owner for g, j in own]
+        columns = self._scored(docs)
+        columns["behaviour"] = per_doc([torch.tensor(g.samples[j].logps) for g, j in answers], docs)
+        if self.rollout == 0:
+            self._check_agreement(columns)
+        facts |= self._credit([gj for own in owner for gj in own], groups, docs, columns)
+        names = [groups[own[0][0]].ask.id or f"prompt {own[0][0]}" for own in owner]
+        counts = [self._count(doc, keep_N) for doc, keep_N in zip(docs, columns["keep"])]
+        self.batch = Batch(docs, columns, self._minibatches(docs))
+        self._set_rows([packing.size(d) for d in docs], counts, names)
+        self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef}
+        self.rollout += 1
+        self._steer(facts.get("kl_answer", 0.0))
+
+    def _set_rows(self, sizes: list[int], counts: list[float], names: list[str]) -> None:
+        """The loop keeps the same three lists, so they are filled anew."""
+        for mine, new in ((self.rows.sizes, sizes), (self.rows.counts, counts), (self.rows.names, names)):
+            mine[:] = new  # type: ignore[index]
+
+    def _count(self, doc: packing.Doc, keep_N: Tensor) -> float:
+        """What a document adds to the denominator of the policy's loss."""
+        if self.algorithm.aggregate == "token":
+            return float(keep_N.sum())
+        kept = sum(bool(k.any()) for k in keep_N.split(lengths(doc)))
+        return float(kept * (self.how.max_new if self.algorithm.aggregate == "constant" else 1))
+
+    @torch.no_grad()
+    def _scored(self, docs: Sequence[packing.Doc]) -> dict[str, list[Tensor]]:
+        """Columns old, value and ref, as far as they are needed.
+
+        With one update a rollout the policy's own log-probs come with the update itself; the first rollout needs them
+        to be compared with the sampler's.
+        """
+        wants_old = self.how.updates > 1 or self.critic or self.algorithm.kl.where == "reward" or self.rollout == 0
+        columns: dict[str, list[Tensor]] = {}
+        for indices in packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None):
+            pack = self._pack(docs, indices)
+            found: dict[str, Tensor] = {}
+            if wants_old:
+                found["old"], _, h_ND = self.model.logps_and_hidden(pack, temperature=self.how.temperature)
+                if self.critic:
+                    found["value"] = self.critic.values(pack, h_ND)
+            if self.reference:
+                found["ref"] = self.reference(pack)
+            for name, x_N in found.items():
+                column = columns.setdefault(name, [x_N] * len(docs))
+                for i, part_N in zip(indices, x_N.split([sum(lengths(docs[i])) for i in indices])):
+                    column[i] = part_N.clone()
+        return columns
+
+    def _pack(self, docs: Sequence[packing.Doc], indices: Sequence[int]) -> packing.Pack:
+        return packing.build([docs[i] for i in indices], pad_to=self.how.micro_tokens, pad_id=self.how.pad_id)
+
+    def _check_agreement(self, columns: dict[str, list[Tensor]]) -> None:
+        """Sampler and trainer must mean the same distribution: everything after this rests on it."""
+        apart = float((torch.cat(columns["old"]) - torch.cat(columns["behaviour"])).abs().mean())
+        if not apart <= AGREE[self.model.dtype]:
+            raise UserError(
+                f"sampler and trainer disagree about the same tokens by {apart:.3g} nats on average, "
+                f"{AGREE[self.model.dtype]:g} is the precision of {self.model.dtype}",
+                remedy="precision: fp32; if it stays, this architecture is not sampled right: please report it",
+            )
+
+    def _credit(
+        self,
+        answers: Sequence[tuple[int, int]],
+        groups: Sequence[Group],
+        docs: Sequence[packing.Doc],
+        columns: dict[str, list[Tensor]],
+    ) -> dict[str, float]:
+        """Fill the columns adv, return and keep; facts of the rollout. answers: (group, sample), in order."""
+        split = [x for c in ("old", "behaviour") if c in columns for x in by_answer(columns[c], docs)][: len(answers)]
+        mask_ST = padded([torch.ones(len(x)) for x in split]).bool()
+        reward_ST = torch.zeros(mask_ST.shape)
+        last_S = mask_ST.sum(-1) - 1
+        score_S = torch.tensor([self._normal(groups[g].reward[j]) for g, j in answers])
+        facts = {}
+        if "ref" in columns:
+            old_ST, ref_ST = padded(split), padded(by_answer(columns["ref"], docs))
+            facts = self._kl_facts(old_ST, ref_ST, mask_ST)
+            if self.algorithm.kl.where == "reward":
+                reward_ST -= self.coef * policy.kl(old_ST, ref_ST, self.algorithm.kl.estimator) * mask_ST
+        reward_ST[torch.arange(len(answers)), last_S] += score_S
+        value_ST = padded(by_answer(columns["value"], docs)) if "value" in columns else None
+        group_S = torch.tensor([g for g, _ in answers])
+        adv_ST, return_ST = self.credit(Outcome(reward_ST, mask_ST, group_S, value_ST))
+        if value_ST is not None:
+            facts["explained"] = value.explained_variance(value_ST[mask_ST], return_ST[mask_ST])
+            facts["value"] = float(value_ST[mask_ST].mean())
+        kept = [not (self.how.mask_unfinished and groups[g].samples[j].ended != "stop") for g, j in answers]
+        ones = [torch.full((int(n) + 1,), float(k)) for n, k in zip(last_S, kept)]
+        for name, rows in (("adv", trimmed(adv_ST, mask_ST)), ("return", trimmed(return_ST, mask_ST)), ("keep", ones)):
+            columns[name] = per_doc(rows, docs)
+        return facts | {"adv_std": float(adv_ST[mask_ST].std()) if int(mask_ST.sum()) > 1 else 0.0}
+
+    def _normal(self, reward: float) -> float:
+        """The reward in standard deviations from the mean of all rewards so far, if that is asked for."""
+        if not self.how.normalise:
+            return reward
+        self.running.add(reward)
+        return (reward - self.running.mean) / self.running.std if self.running.n > 1 else 0.0
+
+    @staticmethod
+    def _kl_facts(old_ST: Tensor, ref_ST: Tensor, mask_ST: Tensor) -> dict[str, float]:
+        """KL to the reference: nats a token by two estimators, and nats an answer."""
+        k1_ST = policy.kl(old_ST, ref_ST, "k1") * mask_ST
+        k3_ST = policy.kl(old_ST, ref_ST, "k3") * mask_ST
+        n = float(mask_ST.sum())
+        return {
+            "kl_k1": float(k1_ST.sum()) / n,
+            "kl_k3": float(k3_ST.sum()) / n,
+            "kl_answer": float(k1_ST.sum(-1).mean()),
+        }
+
+    def _steer(self, kl_answer: float) -> None:
+        """The adaptive controller of arXiv:1909.08593, eq. 4: a tenth of a clipped relative error."""
+        if self.algorithm.kl.target:
+            error = kl_answer / self.algorithm.kl.target - 1
+            self.coef *= 1 + STEER * min(0.2, max(-0.2, error))
+
+    def _minibatches(self, docs: Sequence[packing.Doc]) -> list[list[list[int]]]:
+        """The optimiser steps of this rollout: every document once an epoch, in an order of its own."""
+        steps = []
+        for epoch in range(self.how.epochs):
+            order = list(range(len(docs)))
+            seed = f"{self.how.seed}/{self.rollout}/{epoch}"
+            random.Random(seed).shuffle(order)
+            cuts = [round(k * len(docs) / self.how.minibatches) for k in range(self.how.minibatches + 1)]
+            for a, b in pairwise(cuts):
+                part = order[a:b]
+                plan = packing.plan([packing.size(docs[i]) for i in part], self.how.micro_tokens, seed=None)
+                steps.append([[part[k] for k in micro] for micro in plan])
+        return steps
+
+    # ---- the loss of a micro-batch ---------------------------------------------------------------------------------
+
+    def loss(self, indices: Sequence[int], total: float) -> tuple[Tensor, Facts]:
+        """(scalar, facts) of some documents; total: the step's denominator, as `_count` counts."""
+        pack, columns = self._pack(self.batch.docs, indices), self.batch.columns
+        at = {name: torch.cat([column[i] for i in indices]) for name, column in columns.items()}
+        logp_N, entropy_N, h_ND = self.model.logps_and_hidden(pack, temperature=self.how.temperature)
+        old_N = at.get("old", logp_N.detach())
+        tokens = Tokens(logp_N, old_N, at["adv"], pack.branch_N, pack.branches)
+        loss_N = self._token_loss(tokens, at, entropy_N) * at["keep"]
+        scalar = reduce(loss_N, self._how_reduced, max(total, 1.0), pack.branch_N, pack.branches)
+        if self.algorithm.critic and self.rollout <= self.algorithm.critic.warmup:
+            scalar = scalar * 0.0
+        facts = self._facts(tokens, at, entropy_N.detach())
+        share = sum(self.rows.counts[i] for i in indices) / max(total, 1.0)
+        facts["loss"] = float(scalar.detach()), share
+        if self.critic:
+            loss = self._critic_loss(self.critic.values(pack, h_ND), at)
+            facts["value_loss"] = float(loss.detach()) * self.tokens, float(len(old_N))
+            if isinstance(self.critic, Separate):
+                self.critic.learn(loss)
+            else:
+                assert self.algorithm.critic
+                scalar = scalar + self.algorithm.critic.coef * loss
+        return scalar, facts
+
+    @property
+    def _how_reduced(self) -> Reduction:
+        return "sequence" if self.algorithm.aggregate == "sequence" else "token"
+
+    def _token_loss(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Tensor:
+        """Policy loss, importance weights, KL and entropy, for every token."""
+        loss_N = self.objective(t)
+        if c := self.how.correction:
+            loss_N = loss_N * policy.importance(
+                t.old_N, at["behaviour"], t.sequence_N, t.sequences, level=c.level, cap=c.cap, how=c.how
+            )
+        if self.algorithm.kl.where == "loss":
+            loss_N = loss_N + self.coef * policy.kl(t.logp_N, at["ref"], self.algorithm.kl.estimator)
+        return loss_N - self.algorithm.entropy * entropy_N if self.algorithm.entropy else loss_N
+
+    def _critic_loss(self, value_N: Tensor, at: dict[str, Tensor]) -> Tensor:
+        """Mean over the whole step's tokens."""
+        assert self.algorithm.critic
+        return value.clipped(value_N, at["value"], at["return"], clip=self.algorithm.critic.range).sum() / self.tokens
+
+    def _facts(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Facts:
+        """What is logged of a micro-batch: drift is KL(old || new), mismatch KL(sampler || trainer), nats a token."""
+        logp_N, n = t.logp_N.detach(), float(len(t.old_N))
+        now = t._replace(logp_N=logp_N)
+        rho_N = policy.ratio(logp_N, t.old_N)
+        self.most["ratio_max"] = max(self.most.get("ratio_max", 1.0), float(rho_N.max()))
+        self.most["ratio_min"] = min(self.most.get("ratio_min", 1.0), float(rho_N.min()))
+        low, high = (float(getattr(self.algorithm.loss, k, 1e9)) for k in ("low", "high"))
+        sums = {
+            "entropy": entropy_N, "clipped": policy.clipped_share(now, low, high),
+            "drift": policy.kl(t.old_N, logp_N, "k3"), "mismatch": policy.kl(at["behaviour"], t.old_N, "k3"),
+        }  # fmt: skip
+        if "ref" in at:
+            sums["kl"] = policy.kl(logp_N, at["ref"], "k3")
+        return {name: (float(x_N.double().sum()), n) for name, x_N in sums.items()}
+
+
+def lengths(doc: packing.Doc) -> list[int]:
+    return [len(b.ids) for b in doc.branches]
+
+
+def units(groups: Sequence[Group], budget: int) -> tuple[list[packing.Doc], list[list[tuple[int, int]]]]:
+    """Documents of a prompt and as many of its answers as fit into `budget` tokens, and whose: (group, sample)."""
+    docs: list[packing.Doc] = []
+    owner: list[list[tuple[int, int]]] = []
+    for g, group in enumerate(groups):
+        room = 0
+        for j, sample in enumerate(group.samples):
+            if len(sample.ids) > room or not owner or owner[-1][0][0] != g:
+                docs.append(packing.Doc(list(group.ask.ids), []))
+                owner.append([])
+                room = budget - len(group.ask.ids)
+            docs[-1].branches.append(packing.Branch(list(sample.ids), [True] * len(sample.ids)))
+            owner[-1].append((g, j))
+            room -= len(sample.ids)
+    return docs, owner
+
+
+def per_doc(answers: Sequence[Tensor], docs: Sequence[packing.Doc]) -> list[Tensor]:
+    """One tensor an answer -> one tensor a document."""
+    found, at = [], 0
+    for doc in docs:
+        found.append(torch.cat(list(answers[at : at + len(doc.branches)])))
+        at += len(doc.branches)
+    return found
+
+
+def by_answer(column: Sequence[Tensor], docs: Sequence[packing.Doc]) -> list[Tensor]:
+    """The reverse of per_doc."""
+    return [part for x_N, doc in zip(column, docs) for part in x_N.split(lengths(doc))]
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """[S, T], 0 behind each row's end."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def trimmed(x_ST: Tensor, mask_ST: Tensor) -> list[Tensor]:
+    """The reverse of padded."""
+    return [row[mask] for row, mask in zip(x_ST, mask_ST)]

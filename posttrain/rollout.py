@@ -1,0 +1,209 @@
+"""Sampling and scoring: prompts in, groups of answers with rewards out. The half of a step that learns nothing.
+
+A judge may fail in many ways, and each is one clear message: it raises, takes too long, gives the wrong number of
+scores, or a score that is no number. Left out on purpose: log-probs under other models, credit, losses (online.py).
+"""
+
+import asyncio
+import math
+import random
+import statistics
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from posttrain.errors import UserError
+from posttrain.judge.answers import distinct
+from posttrain.judge.base import Answered, Judge
+from posttrain.rows import Messages, Prompt, Sample
+from posttrain.sampler.base import Sampling
+
+FLAT = 1e-6  # a group whose rewards differ by no more than this teaches nothing
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A prompt ready to be sampled from. truth: what judges compare answers with."""
+
+    id: str
+    messages: Messages
+    truth: Mapping[str, Any]
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A judge and what its scores are multiplied with. seconds: longest wait for one batch of verdicts."""
+
+    judge: Judge
+    weight: float = 1.0
+    seconds: float = 600.0
+
+
+class Unfinished(BaseModel):
+    """What an answer pays that does not end by itself.
+
+    penalty: taken off its reward. buffer: tokens before max_new over which the penalty grows from nothing, so that
+    nearly too long is nearly as bad (soft overlong punishment of DAPO, eq. 13); 0: only unfinished answers pay.
+    mask: unfinished answers count in their group's mean, but nothing is learned from their tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    penalty: float = Field(default=0.0, ge=0)
+    buffer: int = Field(default=0, ge=0)
+    mask: bool = False
+
+    def of(self, sample: Sample, max_new: int) -> float:
+        if sample.ended != "stop":
+            return self.penalty
+        over = len(sample.ids) - (max_new - self.buffer)
+        return self.penalty * over / self.buffer if self.buffer and over > 0 else 0.0
+
+
+@dataclass
+class Group:
+    """The answers to one prompt. scores: of each judge, unweighted; reward: their weighted sum, less what is unpaid."""
+
+    ask: Ask
+    samples: list[Sample]
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    reward: list[float] = field(default_factory=list)
+
+    @property
+    def flat(self) -> bool:
+        return max(self.reward) - min(self.reward) <= FLAT
+
+
+class Asks:
+    """Prompts in a seeded order, epoch after epoch; `taken` says how far it has come."""
+
+    def __init__(self, asks: Sequence[Ask], seed: int, taken: int = 0):
+        if not asks:
+            raise UserError("there is no prompt to answer", where="prompts")
+        self.asks, self.seed, self.taken = asks, seed, taken
+
+    def take(self, n: int) -> list[Ask]:
+        found = [self._at(i) for i in range(self.taken, self.taken + n)]
+        self.taken += n
+        return found
+
+    def _at(self, i: int) -> Ask:
+        epoch, place = divmod(i, len(self.asks))
+        order = list(range(len(self.asks)))
+        random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        return self.asks[order[place]]
+
+
+Sample_ = Callable[[Sequence[Sequence[int]], int, Sampling], Awaitable[list[list[Sample]]]]
+
+
+async def collect(
+    take: Callable[[int], list[Ask]],
+    sample: Sample_,
+    judges: Mapping[str, Weighed],
+    *,
+    prompts: int,
+    n: int,
+    how: Sampling,
+    unfinished: Unfinished,
+    resample: int = 0,
+) -> tuple[list[Group], dict[str, float]]:
+    """`prompts` groups of n answers with rewards, and what there is to say of them.
+
+    resample: how often flat groups are replaced by other prompts' (DAPO's dynamic sampling); those that still lack a
+    replacement stay. Try k is drawn with the seed how.seed + k: callers leave `resample` seeds free between theirs.
+    """
+    groups: list[Group] = []
+    spare: list[Group] = []
+    drawn, tries = 0, 0
+    while len(groups) < prompts and tries <= resample:
+        asks = take(prompts - len(groups))
+        seeded = how.model_copy(update={"seed": how.seed + tries})
+        found = await answered(asks, sample, judges, n=n, how=seeded, unfinished=unfinished)
+        drawn, tries = drawn + len(found), tries + 1
+        groups += [g for g in found if resample == 0 or not g.flat]
+        spare += [g for g in found if resample > 0 and g.flat]
+    groups += spare[: prompts - len(groups)]
+    facts = describe(groups) | {"answers": float(drawn * n)}
+    return groups, facts | ({"flat": len(spare) / drawn} if resample else {})
+
+
+async def answered(
+    asks: Sequence[Ask],
+    sample: Sample_,
+    judges: Mapping[str, Weighed],
+    *,
+    n: int,
+    how: Sampling,
+    unfinished: Unfinished,
+) -> list[Group]:
+    """n answers to each prompt, scored by all judges."""
+    drawn = await sample([a.ids for a in asks], n, how)
+    if len(drawn) != len(asks) or any(len(samples) != n for samples in drawn):
+        raise UserError(f"the sampler gave {[len(s) for s in drawn][:8]} answers where {n} to each prompt were asked")
+    groups = [Group(ask, list(samples)) for ask, samples in zip(asks, drawn)]
+    items = [Answered(prompt=g.ask.messages, answer=s.text, truth=g.ask.truth) for g in groups for s in g.samples]
+    for name, weighed in judges.items():
+        scores = await verdicts(name, weighed, items)
+        for k, g in enumerate(groups):
+            g.scores[name] = scores[k * n : (k + 1) * n]
+    for g in groups:
+        owed = [unfinished.of(s, how.max_new) for s in g.samples]
+        g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
+    return groups
+
+
+async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[float]:
+    """A judge's scores; where it abstains, the mean of those it gave, which prefers nothing. Raises UserError."""
+    where = f"rewards.{name}"
+    try:
+        found = await asyncio.wait_for(weighed.judge.score(items), weighed.seconds)
+    except UserError as error:
+        raise UserError(
+            error.what, where=f"{where}: {error.where}" if error.where else where, remedy=error.remedy
+        ) from None
+    except TimeoutError:
+        raise UserError(
+            f"the judge took more than {weighed.seconds:g} s for {len(items)} answers", where=where,
+            remedy="a faster judge, or fewer answers a step (prompts, group)",
+        ) from None  # fmt: skip
+    except Exception as error:
+        raise UserError(f"the judge failed: {type(error).__name__}: {str(error)[:300]}", where=where) from error
+    if len(found) != len(items):
+        raise UserError(f"the judge gave {len(found)} scores for {len(items)} answers", where=where)
+    given = [v.score for v in found if v.score is not None]
+    for item, score in zip(items, found):
+        if score.score is not None and not math.isfinite(score.score):
+            raise UserError(f"the judge gave {score.score} for the answer {item.answer[:60]!r}", where=where)
+    if not given:
+        raise UserError("the judge abstained from every answer", where=where)
+    middle = sum(given) / len(given)
+    return [middle if v.score is None else v.score for v in found]
+
+
+def describe(groups: Sequence[Group]) -> dict[str, float]:
+    """What is logged of a rollout. Lengths in tokens; distinct: share of new 3-grams of words within an answer; unique:
+    share of answers that no other sample of their group equals; spread: mean over groups of the rewards' std."""
+    rewards = [r for g in groups for r in g.reward]
+    samples = [s for g in groups for s in g.samples]
+    facts = {
+        "reward": statistics.fmean(rewards),
+        "reward_std": statistics.pstdev(rewards),
+        "spread": statistics.fmean(statistics.pstdev(g.reward) for g in groups),
+        "flat": statistics.fmean(g.flat for g in groups),
+        "length": statistics.fmean(len(s.ids) for s in samples),
+        "stopped": statistics.fmean(s.ended == "stop" for s in samples),
+        "distinct": statistics.fmean(distinct(s.text) for s in samples),
+        "unique": statistics.fmean(len({s.text for s in g.samples}) / len(g.samples) for g in groups),
+    }
+    for name in groups[0].scores:
+        facts[f"reward.{name}"] = statistics.fmean(x for g in groups for x in g.scores[name])
+    return facts
+
+
+def asks_of(rows: Sequence[Prompt], prompt: Callable[[Messages], list[int]]) -> list[Ask]:
+    """Rows as prompts; what a row says beside its messages is its truth."""
+    return [Ask(r.id, r.messages, r.meta, prompt(r.messages)) for r in rows]

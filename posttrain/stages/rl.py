@@ -1,0 +1,310 @@
+"""Reinforcement learning: the policy answers, judges score, the policy learns from it; PPO, GRPO and their kin.
+
+One step is one rollout: `prompts_per_step` prompts with `group` answers each, `epochs` x `minibatches` updates. Sampler
+and trainer share the weights. Prompts come with what a right answer is (their `meta`), rewards are judges.
+Left out on purpose: the algorithms (algorithms.py), the loop (train.py, online.py), several machines,
+conversations with tools. Importing this file does not import torch.
+"""
+
+import asyncio
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from posttrain import rewards as named
+from posttrain.algorithms import AnyAlgorithm, is_grouped
+from posttrain.errors import UserError
+from posttrain.health import RAISE, Health
+from posttrain.judge.base import Judge
+from posttrain.lora import Lora
+from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
+from posttrain.rollout import Ask, Asks, Group, Unfinished, Weighed, answered, asks_of, collect
+from posttrain.rows import Prompt
+from posttrain.sampler.base import Sampling
+from posttrain.stages.training import cost, read_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from posttrain.critic import Critic
+    from posttrain.model import Model
+    from posttrain.online import Learner
+    from posttrain.packing import Pack
+    from posttrain.render import Chat
+
+SEEDS = 64  # sampling seeds that belong to one rollout
+WATCHED = 128  # held-out prompts that are answered in an evaluation
+
+
+class Corrected(BaseModel):
+    """Truncated importance weights where sampler and trainer differ: see objectives/policy.importance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Literal["token", "sequence"] = "token"
+    cap: float = Field(default=2.0, ge=1)
+    how: Literal["truncate", "mask"] = "truncate"
+
+
+class Rl(Stage):
+    """rewards: judges by name; their weighted sum is the reward. gold: a judge that nothing is learned from, asked on
+    held-out prompts beside the reward. group: answers to a prompt. lr and schedule go by updates."""
+
+    makes: ClassVar[Kind] = "policy"
+    resumes: ClassVar[bool] = True
+
+    type: Literal["rl"] = "rl"
+    policy: Annotated[str, Ref("policy")]
+    prompts: Annotated[tuple[str, ...] | str, Ref("prompts")]
+    reward_models: Annotated[tuple[str, ...] | str | None, Ref("reward")] = None
+    reference: Annotated[str | None, Ref("policy")] = None  # the policy itself as it was, if not set
+    algorithm: AnyAlgorithm = {"type": "grpo"}  # type: ignore[valid-type]
+    rewards: dict[str, named.AnyReward] = Field(min_length=1)  # type: ignore[valid-type]
+    gold: named.AnyReward | None = None  # type: ignore[valid-type]
+    sampling: Sampling = Sampling(max_new=128, temperature=1.0)
+    unfinished: Unfinished = Unfinished()
+    steps: int = Field(default=100, ge=1)  # rollouts
+    prompts_per_step: int = Field(default=8, ge=1)
+    group: int = Field(default=8, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    normalise: bool = False  # rewards in standard deviations from the running mean of all so far
+    correction: Corrected | None = None
+    lora: Lora | None = None
+    lr: float = Field(default=1e-6, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "constant"
+    warmup: float = Field(default=0.0, ge=0, le=1)
+    clip: float = Field(default=1.0, ge=0)
+    micro_tokens: int = Field(default=4096, ge=32)  # tokens held in memory at once
+    too_long: Literal["error", "drop"] = "error"  # prompts that leave no room for max_new tokens in micro_tokens
+    eval_every: int = Field(default=0, ge=0)  # rollouts between evaluations on held-out prompts; 0: first and last
+    health: Health = Health()
+    seed: int = Field(default=0, ge=0, lt=2**24)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        how = self.sampling
+        if how.truncates or how.temperature == 0:
+            raise UserError(
+                "the trainer scores tokens under the whole distribution, so ratios would be wrong with "
+                + ("greedy answers" if how.temperature == 0 else "top_p, top_k or min_p"),
+                where="sampling", remedy="temperature alone; lower it instead of cutting the distribution",
+            )  # fmt: skip
+        if is_grouped(self.algorithm) and self.group < 2:
+            raise UserError(
+                "answers are compared within their group, so one is not enough", where="group", remedy="group: 8"
+            )
+        if self.minibatches > self.prompts_per_step:
+            raise UserError("there are more minibatches than prompts in a step", where="minibatches")
+        if "raise_kl" in self.health.actions() and self.algorithm.kl.where == "none":
+            raise UserError(
+                "raise_kl needs a KL that costs something", where="health", remedy="algorithm.kl.where: loss"
+            )
+        return self
+
+    def identity(self) -> dict[str, str]:
+        return named.source_identity(self.rewards | ({"gold": self.gold} if self.gold else {}))
+
+    def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        from posttrain import train
+        from posttrain.critic import Trained
+
+        work = Work(self, inputs, out, runtime)
+        learner = work.learner
+        updates = self.epochs * self.minibatches
+        optim = train.Optim(self.lr, self.schedule, self.warmup, 0.0, self.clip)
+        rollback = "stop" in self.health.actions()
+        with asyncio.Runner() as work.loop:
+            cursor = train.train(
+                Trained(work.model, work.critic), learner.rows, learner.loss, optim=optim, steps=self.steps * updates,
+                batches=learner.batches(), out=out, progress=runtime.progress, live=learner,
+                evaluate=work.evaluate if work.held else None, eval_every=self.eval_every * updates,
+                patience=10**9 if rollback else 0,
+            )  # fmt: skip
+        work.model.save(out)
+        work.chat.save(out)
+        train.finish(out)
+        return summary(cursor.log) | cost(cursor, work.model.flops_per_token) | {"warnings": float(len(learner.warned))}
+
+    def judges(self, wanted: Mapping[str, Any], inputs: Inputs, runtime: Runtime) -> dict[str, Weighed]:
+        """Judges ready to be asked; reward models are loaded."""
+        return {
+            name: Weighed(self._judge(name, reward, inputs, runtime), reward.weight) for name, reward in wanted.items()
+        }
+
+    def _judge(self, name: str, reward: Any, inputs: Inputs, runtime: Runtime) -> Judge:
+        if reward.type != "reward_model":
+            made: Judge = reward.bind()()
+            return made
+        from posttrain.reward_judge import RewardJudge
+
+        names = self.edges()["reward_models"]
+        if not names or (reward.stage and reward.stage not in names):
+            raise UserError(
+                f"the reward model {reward.stage or '(any)'!r} is not among the stage's reward_models",
+                where=f"rewards.{name}", remedy="reward_models: the name of a reward stage",
+            )  # fmt: skip
+        folders = [f for n, f in zip(names, inputs.many("reward_models")) if reward.stage in ("", n)]
+        return RewardJudge.load(folders, runtime, penalty=reward.penalty, micro_tokens=self.micro_tokens)
+
+
+class Work:
+    """Everything that a running rl stage holds on to."""
+
+    def __init__(self, stage: Rl, inputs: Inputs, out: Path, runtime: Runtime):
+        from posttrain.model import load_model
+        from posttrain.online import Correction, How, Learner
+        from posttrain.render import load_chat
+        from posttrain.sampler.local import Local
+
+        self.stage, self.runtime, self.loop = stage, runtime, asyncio.Runner()
+        self.chat: Chat = load_chat(inputs.one("policy"))
+        self.asks = Asks(self._asks(read_rows(inputs.many("prompts"), "train.jsonl", Prompt), out), stage.seed)
+        self.held = self._asks(read_rows(inputs.many("prompts"), "holdout.jsonl", Prompt), None)
+        self.judges = stage.judges(stage.rewards, inputs, runtime)
+        self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, runtime)
+        self.model: Model = load_model(inputs.one("policy"), runtime, train=True, lora=stage.lora)
+        self.sampler: Local = Local(self.model, self.chat, batch=64)
+        self.critic = self._critic(inputs)
+        a = stage.algorithm
+        how = How(
+            temperature=stage.sampling.temperature, max_new=stage.sampling.max_new, epochs=stage.epochs,
+            minibatches=stage.minibatches, micro_tokens=stage.micro_tokens, seed=stage.seed, pad_id=self.chat.pad_id,
+            mask_unfinished=stage.unfinished.mask, normalise=stage.normalise,
+            correction=Correction(**stage.correction.model_dump()) if stage.correction else None,
+        )  # fmt: skip
+        reference = self._reference(inputs) if a.kl.where != "none" or a.kl.watch else None
+        self.learner: Learner = Learner(self.model, reference, self.critic, a, how, self.collect, self.watch)
+        runtime.progress.say(f"  {len(self.asks.asks)} prompts, {len(self.held)} held out; {self.model.said}")
+
+    def _asks(self, rows: Sequence[Prompt], out: Path | None) -> list[Ask]:
+        """Prompts with room for an answer. What is too long is an error, or goes to the ledger."""
+        most = min(self.stage.micro_tokens, context(self.chat)) - self.stage.sampling.max_new
+        asks = asks_of(rows, self.chat.prompt)
+        long = [a for a in asks if len(a.ids) > most]
+        if long and (self.stage.too_long == "error" or len(long) == len(asks)):
+            worst = max(long, key=lambda a: len(a.ids))
+            raise UserError(
+                f"{len(long)} of {len(asks)} prompts leave no room for {self.stage.sampling.max_new} new tokens; the "
+                f"longest has {len(worst.ids):,} tokens, {max(0, most):,} fit",
+                where=worst.id, remedy="a larger micro_tokens, a smaller sampling.max_new, or too_long: drop",
+            )  # fmt: skip
+        if out is not None:
+            lines = [
+                {"row": a.id, "tokens": len(a.ids), "action": "dropped", "reason": "prompt too long"} for a in long
+            ]
+            (out / "ledger.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        return [a for a in asks if len(a.ids) <= most]
+
+    def _critic(self, inputs: Inputs) -> "Critic | None":
+        from posttrain.critic import Trunk, separate
+
+        knobs = self.stage.algorithm.critic
+        if knobs is None:
+            return None
+        if not knobs.separate:
+            return Trunk(self.model)
+        return separate(inputs.one("policy"), self.runtime, lr=knobs.lr or self.stage.lr, clip=knobs.clip)
+
+    def _reference(self, inputs: Inputs) -> "Callable[[Pack], Tensor]":
+        """The policy as it was: its adapter switched off, or a frozen copy; or another policy."""
+        import torch
+
+        from posttrain.model import load_model
+
+        temperature = self.stage.sampling.temperature
+        own = self.stage.reference is None and self.model.adapted
+        copy = self.model if own else load_model(inputs.one("reference" if self.stage.reference else "policy"),
+                                                 self.runtime, train=False)  # fmt: skip
+
+        def logps(pack: "Pack") -> "Tensor":
+            with torch.no_grad(), copy.reference():
+                found: Tensor = copy.token_logps(pack, temperature=temperature)
+                return found
+
+        return logps
+
+    def collect(self, number: int) -> tuple[list[Group], dict[str, float]]:
+        """Rollout `number`. Its prompts and its draws depend on nothing but the seed, the number and the weights."""
+        s = self.stage
+        self.asks.taken = self.learner.taken
+        how = s.sampling.model_copy(update={"seed": (s.seed << 40) + number * SEEDS})
+        with self.runtime.progress.task("answer", total=s.prompts_per_step * s.group) as tick:
+            groups, facts = self.loop.run(
+                collect(
+                    self.asks.take,
+                    lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n)),
+                    self.judges,
+                    prompts=s.prompts_per_step,
+                    n=s.group,
+                    how=how,
+                    unfinished=s.unfinished,
+                    resample=s.algorithm.resample,
+                )
+            )
+        self.learner.taken = self.asks.taken
+        return groups, facts
+
+    def evaluate(self) -> dict[str, float]:
+        """Rewards, and what the gold judge says, on held-out prompts: means with their standard errors."""
+        s = self.stage
+        how = s.sampling.model_copy(update={"seed": (s.seed << 40) + (1 << 39)})
+        judges = self.judges | self.gold
+        groups = self.loop.run(
+            answered(self.held[:WATCHED], self.sampler.sample, judges, n=1, how=how, unfinished=s.unfinished)
+        )
+        gold = [g.scores["gold"][0] * self.gold["gold"].weight for g in groups] if self.gold else []
+        reward = [sum(w.weight * g.scores[k][0] for k, w in self.judges.items()) for g in groups]
+        found = {"reward": statistics.fmean(reward), "reward_error": error(reward)}
+        if gold:
+            found |= {"gold": statistics.fmean(gold), "gold_error": error(gold)}
+        found |= {
+            "length": statistics.fmean(len(g.samples[0].ids) for g in groups),
+            "stopped": statistics.fmean(g.samples[0].ended == "stop" for g in groups),
+        }
+        self.learner.history.append({f"held_{k}": v for k, v in found.items()})
+        return found | {"regret": -found.get("gold", found["reward"])}
+
+    def watch(self, learner: "Learner", entry: dict[str, Any]) -> None:
+        """Ask the detectors after each rollout, and do what `health` says."""
+        for name, action, sentence in self.stage.health.examine(learner.history):
+            entry.setdefault("fired", []).append(name)
+            if name not in learner.warned:
+                self.runtime.progress.say(f"  warning: {name}: {sentence}")
+                learner.warned[name] = sentence
+            if action == "raise_kl" and learner.may_raise():
+                learner.coef *= RAISE
+            if action == "stop":
+                self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
+                learner.stop = True
+
+
+def context(chat: "Chat") -> int:
+    """Tokens that the tokenizer says its model holds; without a word from it, no bound."""
+    return min(int(getattr(chat.tokenizer, "model_max_length", 0) or 2**31), 2**31)
+
+
+def error(values: Sequence[float]) -> float:
+    """Standard error of a mean."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def summary(log: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Held-out rewards before and after; of the rollouts, the means over the first and the last tenth."""
+    held = [e for e in log if "held_reward" in e]
+    facts: Metrics = {}
+    for key in ("held_reward", "held_gold", "held_length"):
+        if held and key in held[0]:
+            facts |= {f"{key}_before": held[0][key], key: held[-1][key]}
+    rollouts = [e for e in log if "rollout" in e]
+    tenth = max(1, len(rollouts) // 10)
+    for key in ("reward", "length", "entropy", "kl_answer", "explained"):
+        found = [e[key] for e in rollouts if key in e]
+        if found:
+            facts |= {f"{key}_first": statistics.fmean(found[:tenth]), f"{key}_last": statistics.fmean(found[-tenth:])}
+    return facts

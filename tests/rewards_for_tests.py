@@ -1,0 +1,30 @@
+"""Functions that recipes of the tests name as rewards."""
+
+
+def letters(items):
+    return [float(len(item.answer)) for item in items]
+
+
+async def later(items):
+    return [1.0 for _ in items]
+
+
+def too_few(items):
+    return [1.0]
+
+
+def not_a_number(items):
+    return [float("nan")] * len(items)
+
+
+def breaks(items):
+    raise ZeroDivisionError("division by zero")
+
+
+def abstains(items):
+    return [None] * len(items)
+
+
+def halves(items):
+    """Every other answer gets 4, the others no score at all."""
+    return [4.0 if n % 2 else None for n in range(len(items))]

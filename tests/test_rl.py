@@ -1,0 +1,235 @@
+"""The rl stage on a tiny model: every algorithm learns, a killed run ends with the same bytes, mistakes are said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from posttrain.algorithms import ALGORITHMS
+from posttrain.errors import UserError
+from posttrain.pipeline import Inputs, Runtime
+from posttrain.progress import Progress
+from posttrain.render import load_chat
+from posttrain.rows import Message, Prompt, write_jsonl
+from posttrain.stages.rl import Rl
+
+NAMES = [a.model_fields["type"].default for a in ALGORITHMS]
+EARLY = {"early": {"type": "regex", "pattern": "^[a-m ]"}}  # begins with one of a third of the letters
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """(policy, prompts) of a random model and eight short questions."""
+    policy, prompts = tmp_path_factory.mktemp("policy"), tmp_path_factory.mktemp("prompts")
+    tiny.folder(policy)
+    load_chat(policy, "chatml").save(policy)
+    words = ["the", "user", "asks", "and", "one", "two", "sentences", "in"]
+    rows = [Prompt(id=f"p{i}", messages=(Message(role="user", content=w),), meta={"n": i}) for i, w in enumerate(words)]
+    write_jsonl(prompts / "train.jsonl", rows)
+    write_jsonl(prompts / "holdout.jsonl", rows[:3])
+    return policy, prompts
+
+
+def stage(**knobs):
+    plain = {
+        "policy": "p", "prompts": "d", "rewards": EARLY, "sampling": {"max_new": 5}, "steps": 3,
+        "prompts_per_step": 4, "group": 8, "lr": 3e-3, "micro_tokens": 512,
+    }  # fmt: skip
+    return Rl(**(plain | knobs))
+
+
+def run(places, out, *, said=None, **knobs):
+    """(metrics, log) of a run of the stage into `out`."""
+    progress = Progress("silent")
+    if said is not None:
+        progress.say = said.append
+    out.mkdir(exist_ok=True)
+    inputs = Inputs({"policy": (places[0],), "prompts": (places[1],)})
+    metrics = stage(**knobs).run(inputs, out, Runtime(precision="fp32", progress=progress))
+    return metrics, [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_algorithm_learns(places, tmp_path, name):
+    """A third of random answers begins as wanted; after twenty rollouts of 32 answers most do, held-out prompts too."""
+    metrics, log = run(places, tmp_path, algorithm={"type": name}, steps=24)
+    rewards = [e["reward"] for e in log if "reward" in e]
+    assert sum(rewards[:3]) / 3 < 0.45 and sum(rewards[-4:]) / 4 > 0.65
+    assert metrics["reward_last"] > metrics["reward_first"]
+    last = log[-1]
+    wanted = {"reward", "reward_std", "reward.early", "spread", "flat", "entropy", "clipped", "ratio_max", "ratio_min"}
+    wanted |= {"length", "stopped", "distinct", "mismatch", "drift", "kl", "kl_k1", "kl_k3", "held_reward"}
+    assert wanted <= set(last) and ("explained" in last) == (name == "ppo")
+    assert max(e["mismatch"] for e in log if "mismatch" in e) < 1e-6
+
+
+def test_what_is_saved_is_the_policy_that_was_trained(places, tmp_path):
+    run(places, tmp_path, steps=2)
+    before, after = (load_file(p / "model.safetensors") for p in (places[0], tmp_path))
+    assert set(before) == set(after) and any(not torch.equal(before[k], after[k]) for k in before)
+    assert not list(tmp_path.glob("*.pt"))
+    load_chat(tmp_path)
+
+
+def test_lora_with_its_adapter_off_as_reference(places, tmp_path):
+    pytest.importorskip("peft")
+    _, log = run(places, tmp_path, lora={"rank": 4}, lr=2e-2, steps=4)
+    assert log[1]["kl"] == pytest.approx(0, abs=1e-5) and log[-1]["kl"] > 1e-4
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_rl
+from posttrain import train
+from posttrain.online import Learner
+from posttrain.sampler.local import Local
+train.CHECKPOINT_SECONDS = 0.0
+def loud(owner, name, word):
+    real = getattr(owner, name)
+    def said(*a, **k):
+        print(word, flush=True)
+        return real(*a, **k)
+    setattr(owner, name, said)
+loud(Local, "_step", "decode")
+loud(Learner, "loss", "update")
+test_rl.run([Path({policy!r}), Path({prompts!r})], Path({out!r}), **test_rl.BUSY)
+"""
+BUSY = {
+    "algorithm": {"type": "ppo", "kl": {"target": 0.5}}, "epochs": 2, "minibatches": 2, "steps": 3, "normalise": True,
+    "eval_every": 1, "gold": {"type": "length", "words": 3}, "micro_tokens": 96, "health": {"length_drift": "stop"},
+}  # fmt: skip
+
+
+def outcome(places, out, kill_at=None):
+    """Run in a process of its own; kill_at: (word, how many) that it says before it is killed."""
+    code = textwrap.dedent(KILLED).format(
+        tests=str(Path(__file__).parent), policy=str(places[0]), prompts=str(places[1]), out=str(out)
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
+    count = 0
+    for line in process.stdout:
+        count += kill_at is not None and line.strip() == kill_at[0]
+        if kill_at and count == kill_at[1]:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_killed_in_a_rollout_and_in_an_update_it_ends_with_the_same_bytes(places, tmp_path):
+    """PPO with everything that has a memory: critic, adaptive KL, running rewards, evaluations, best weights."""
+    assert outcome(places, tmp_path / "whole") == 0
+    assert outcome(places, tmp_path / "cut", ("update", 7)) == -signal.SIGKILL  # within the first rollout's updates
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    assert outcome(places, tmp_path / "cut", ("decode", 7)) == -signal.SIGKILL  # while the next one is sampled
+    assert outcome(places, tmp_path / "cut") == 0
+    whole, cut = (load_file(tmp_path / d / "model.safetensors") for d in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    logs = [(tmp_path / d / "log.jsonl").read_text() for d in ("whole", "cut")]
+    assert logs[0] == logs[1] and logs[0].count('"step"') == 3 * 4 + 1
+
+
+def test_a_flat_reward_is_said_with_its_cause(places, tmp_path):
+    said = []
+    metrics, _ = run(places, tmp_path, rewards={"never": {"type": "regex", "pattern": "impossible answer"}}, said=said)
+    (warning,) = [line for line in said if "flat_reward" in line]
+    assert "has not varied in 3 rollouts" in warning and "no answer is ever right" in warning
+    assert metrics["warnings"] == 1
+
+
+def test_a_gamed_reward_is_stopped_and_the_best_weights_come_back(places, tmp_path):
+    """The reward likes a letter, the gold judge hates it: training ends early and the policy is the one it began as."""
+    said = []
+    _, log = run(
+        places, tmp_path, said=said, steps=40, eval_every=4, lr=6e-3, algorithm={"type": "dr_grpo"},
+        gold={"type": "regex", "pattern": "^[^a-m ]", "weight": 1.0}, health={"reward_hacking": "stop"},
+        rewards=EARLY,
+    )  # fmt: skip
+    assert log[-1]["fired"] == ["reward_hacking"] and log[-1]["step"] < 40
+    assert any("back to the best checkpoint" in line for line in said)
+    best = max((e for e in log if "held_gold" in e), key=lambda e: e["held_gold"])
+    assert best["held_gold"] > log[-1]["held_gold"]
+    again, _ = run(
+        (tmp_path, places[1]), tmp_path / "again", steps=1, gold={"type": "regex", "pattern": "^[^a-m ]"}, lr=1e-9,
+    )  # fmt: skip
+    assert again["held_gold_before"] == pytest.approx(best["held_gold"])
+
+
+def test_kl_becomes_dearer_when_that_is_asked_for(places, tmp_path):
+    _, log = run(places, tmp_path, steps=3, rewards={"no": {"type": "regex", "pattern": "no such"}},
+                 health={"flat_reward": "raise_kl"})  # fmt: skip
+    assert [e["kl_coef"] for e in log if "kl_coef" in e][-1] == 0.04
+    _, log = run(places, tmp_path / "b", steps=5, rewards={"no": {"type": "regex", "pattern": "no such"}},
+                 health={"flat_reward": "raise_kl"})  # fmt: skip
+    assert [e["kl_coef"] for e in log if "kl_coef" in e][-1] == pytest.approx(0.06)
+
+
+def test_several_rewards_and_dynamic_sampling(places, tmp_path):
+    rewards = EARLY | {"short": {"type": "length", "words": 1, "weight": 0.5}}
+    _, log = run(
+        places, tmp_path, rewards=rewards, algorithm={"type": "dapo"}, unfinished={"penalty": 0.5, "mask": False}
+    )
+    e = next(e for e in log if "rollout" in e)
+    owed = 0.5 * (1 - e["stopped"])
+    assert e["reward"] == pytest.approx(e["reward.early"] + 0.5 * e["reward.short"] - owed)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"sampling": {"top_p": 0.9}}, "top_p, top_k or min_p"),
+        ({"sampling": {"temperature": 0}}, "greedy answers"),
+        ({"group": 1}, "one is not enough"),
+        ({"minibatches": 9}, "more minibatches than prompts"),
+        ({"algorithm": {"type": "dapo"}, "health": {"length_drift": "raise_kl"}}, "KL that costs something"),
+        ({"algorithm": {"type": "grpo", "kl": {"estimator": "k1"}}}, "gradient of k1 in the loss is 0"),
+        ({"algorithm": {"type": "ppo", "critic": None}}, "credit gae needs a critic"),
+        ({"algorithm": {"type": "grpo", "critic": {}}}, "credit gae needs a critic"),
+        ({"algorithm": {"type": "trpo"}}, "trpo"),
+        ({"rewards": {}}, "rewards"),
+        ({"group": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(knobs, message):
+    with pytest.raises((UserError, ValidationError), match=message):
+        stage(**knobs)
+
+
+def test_a_prompt_without_room_for_an_answer(places, tmp_path):
+    with pytest.raises(UserError, match=r"of 8 prompts leave no room for 500 new tokens"):
+        run(places, tmp_path, sampling={"max_new": 500})
+    long = tmp_path / "long"
+    rows = [Prompt(id=n, messages=(Message(role="user", content=t),)) for n, t in (("a", "hi"), ("b", "hi " * 400))]
+    write_jsonl(long / "train.jsonl", rows)
+    (tmp_path / "out").mkdir()
+    run((places[0], long), tmp_path / "out", too_long="drop", steps=1)
+    (entry,) = [json.loads(x) for x in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
+    assert entry["row"] == "b" and entry["reason"] == "prompt too long"
+
+
+def test_no_prompt_at_all(places, tmp_path):
+    with pytest.raises(UserError, match="no prompt to answer"):
+        run((places[0], tmp_path), tmp_path / "out")
+
+
+def test_a_part_of_an_algorithm_keeps_the_rest_of_its_row():
+    a = stage(algorithm={"type": "dapo", "loss": {"high": 0.4}}).algorithm
+    assert (a.loss.low, a.loss.high, a.resample) == (0.2, 0.4, 3)
+    a = stage(algorithm={"type": "dapo", "loss": {"type": "cispo"}}).algorithm
+    assert (a.loss.type, a.loss.high) == ("cispo", 4.0)  # another loss has its own numbers
+
+
+def test_there_are_few_knobs():
+    assert len(set(Rl.model_fields) - {"type"} - set(Rl.edge_kinds())) < 25

@@ -1,0 +1,89 @@
+"""Rows from the model itself: which answers are chosen, what more samples are worth, both stages on a tiny model."""
+
+import asyncio
+import json
+import math
+
+import pytest
+import tiny
+
+from posttrain.errors import UserError
+from posttrain.judge.base import Rule
+from posttrain.pipeline import Inputs, Runtime
+from posttrain.render import load_chat
+from posttrain.rows import Demo, Item, Message, Pair, Sample, read_jsonl, write_jsonl
+from posttrain.stages.sample import SampleDemos, SamplePairs, Scored, best_and_worst, gain, judged, kl_of_best
+
+ITEM = Item(id="i", cluster="c", messages=(Message(role="user", content="2 + 2?"),), answer="4")
+
+
+def answer(text, score, logp=-1.0, ended="stop"):
+    return Scored(Sample(text=text, ids=(1, 2), logps=(logp, logp), ended=ended), score, ended == "stop")
+
+
+def test_gain_by_hand():
+    """Scores 0, 1, 3: best of 1 is 4/3; of 2: pairs (0,1) 1, (0,3) 3, (1,3) 3, mean 7/3; of 3: 3."""
+    assert gain([[1, 0, 3]]) == pytest.approx({1: 4 / 3, 2: 7 / 3, 3: 3})
+    assert gain([[1, 0, 3], [0, 0, 0]]) == pytest.approx({1: 2 / 3, 2: 7 / 6, 3: 1.5})
+    assert [kl_of_best(k) for k in (1, 2)] == pytest.approx([0, math.log(2) - 0.5])
+
+
+def test_the_best_against_the_worst_and_among_equals_the_likeliest():
+    answers = [answer("a", 1, -2), answer("b", 1, -1), answer("c", 0, -3), answer("d", 0, -0.5), answer("e", 0.5)]
+    pair = best_and_worst(ITEM, answers)
+    assert (pair.chosen.content, pair.rejected.content) == ("b", "d")
+    assert pair.meta == {"scores": [1, 0]} and pair.reason == "right result" and pair.category == "sampled_answer"
+    assert best_and_worst(ITEM, answers, margin=1) is None
+
+
+def test_what_cannot_be_imitated_is_never_chosen():
+    cut, control = answer("long", 2, ended="length"), answer("bad", -1, ended="malformed")
+    assert best_and_worst(ITEM, [cut, answer("x", 1), control]) is None  # nothing is worse and usable
+    assert best_and_worst(ITEM, [answer("x", 1), answer("cut", 0, ended="length")]).rejected.content == "cut"
+    assert best_and_worst(ITEM, [answer("", 1), cut]) is None
+    assert best_and_worst(ITEM, [answer("x", 1), answer("y", 1)]) is None
+
+
+def test_unfinished_answers_are_not_asked_about():
+    asked = []
+    judge = Rule(lambda a: asked.append(a.answer) or float(a.truth["answer"] == a.answer))
+    samples = [a.sample for a in (answer("4", 0), answer("5", 0), answer("4", 0, ended="length"), answer(" ", 0))]
+    (group,) = asyncio.run(judged([ITEM], [samples], judge))
+    assert [(a.score, a.fit) for a in group] == [(1, True), (0, True), (0, False), (0, False)] and asked == ["4", "5"]
+
+
+def test_rejection_sampling_keeps_the_best_that_differ():
+    stage = SampleDemos(policy="p", keep=2, least=0.5)
+    answers = [answer("a", 1, -2), answer("a", 1, -1), answer("b", 0.6), answer("c", 0.7), answer("d", 0.1)]
+    assert [d.messages[-1].content for d in stage.rows(ITEM, answers)] == ["a", "c"]
+    assert list(stage.rows(ITEM, [answer("x", 0.4), answer("y", 1, ended="length")])) == []
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    tiny.folder(folder)
+    load_chat(folder, "chatml").save(folder)
+    words = ["the", "user", "asks", "and", "one", "two"]
+    items = [Item(id=w, cluster="c", messages=(Message(role="user", content=w),), word=w) for w in words]
+    write_jsonl(folder / "items.jsonl", items)
+    return folder
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(SamplePairs, Pair), (SampleDemos, Demo)])
+def test_the_stages_run(home, tmp_path, stage, kind):
+    work = stage(
+        policy="p", prompts=str(home / "items.jsonl"), n=16, max_new=4, holdout=0.3, temperature=1.0,
+        judge={"type": "regex", "pattern": "[a-m]"},
+    )  # fmt: skip
+    metrics = work.run(Inputs({"policy": (home,)}), tmp_path, Runtime(precision="fp32"))
+    rows = [r for name in ("train", "holdout") for r in read_jsonl(tmp_path / f"{name}.jsonl", kind)]
+    assert len(rows) == metrics["rows"] and metrics["best_of.1"] <= metrics["best_of.4"] <= metrics["best_of.16"]
+    assert len(json.loads((tmp_path / "gain.json").read_text())["best_of"]) == 16
+
+
+def test_an_empty_file_of_prompts(home, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(UserError, match="no prompt to answer"):
+        work = SamplePairs(policy="p", prompts=str(tmp_path / "none.jsonl"))
+        work.run(Inputs({"policy": (home,)}), tmp_path, Runtime())

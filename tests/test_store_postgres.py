@@ -1,0 +1,120 @@
+"""The tests of test_store.py on a real PostgreSQL, started here from the system's packages and stopped at the end."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+import test_store
+from feedback_store import person, project, recount, survives_a_kill, vote
+
+from posttrain.store import Store, Unavailable, events, schema
+
+globals().update({name: test for name, test in vars(test_store).items() if name.startswith("test_")})
+cheap_passwords, clock, store = test_store.cheap_passwords, test_store.clock, test_store.store
+BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
+TRIGGERS = "SELECT 1 FROM pg_trigger WHERE tgname = 'events_append_only'"
+
+
+def _as_postgres(*command):
+    """Runs it as a user who is not root, which PostgreSQL insists on."""
+    return ["runuser", "-u", "postgres", "--", *map(str, command)] if os.geteuid() == 0 else [*map(str, command)]
+
+
+class Server:
+    def __init__(self, folder: Path):
+        self.folder, self.name = folder, "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self._do("initdb", "-D", folder / "data", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C", "-U", self.name)
+
+    def _do(self, program, *arguments):
+        command = _as_postgres(BIN.with_name(program), *arguments)
+        with (self.folder / "commands.log").open("a") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log, timeout=120, cwd=self.folder)
+
+    def start(self):
+        # the log writer sleeps, so that a server that is stopped at once has lost all that nobody waited for
+        rest = "-c listen_addresses= -c max_connections=100 -c wal_writer_delay=10000"
+        options = f"-F -p {self.port} -k {self.folder} {rest}"
+        self._do("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "-o", options, "start")
+
+    def stop(self):
+        self._do("pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop")
+
+    def sql(self, *statements, database="postgres"):
+        with psycopg.connect(self.url(database, self.name), autocommit=True) as conn:
+            return [conn.execute(s).statusmessage for s in statements]
+
+    def url(self, database, user="labels"):
+        return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
+
+    def fresh(self):
+        """An empty store: emptied, or where a test has meddled with the triggers, copied anew."""
+        blank = ["DROP DATABASE IF EXISTS test", "CREATE DATABASE test TEMPLATE blank OWNER labels"]
+        tables = ", ".join(t.name for t in schema.meta.sorted_tables)
+        head = f"INSERT INTO heads (project, number, hash, at) VALUES ('', 0, '{events.ZERO}', 0)"
+        empty = ["SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", head]
+        try:
+            if self.sql(TRIGGERS, database="test") != ["SELECT 1"]:
+                raise psycopg.Error("the triggers are gone")
+            self.sql(*empty, database="test")
+        except psycopg.Error:
+            self.sql(*blank)
+        return self.url("test")
+
+
+@pytest.fixture(scope="module")
+def server():
+    if BIN is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+    try:
+        running = Server(folder)
+        running.start()
+        running.sql("CREATE ROLE labels LOGIN", "CREATE DATABASE blank OWNER labels")  # an ordinary user
+        Store.open(running.url("blank")).close()  # made once by the migrations, copied where need be
+        yield running
+        running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def url(server):
+    return server.fresh()
+
+
+def test_a_server_that_goes_away_is_said_and_comes_back_with_every_vote(store, server):
+    project(store, 5)
+    who = person(store)
+    kept = vote(store, who)
+    server.stop()
+    with pytest.raises(Unavailable, match="does not answer"):
+        store.votes("p")
+    server.start()
+    assert [v.id for v in store.votes("p")] == [kept.hash]
+    assert vote(store, who) is not None and store.verify().ok
+    recount(store)
+
+
+def test_a_server_that_is_not_there(server):
+    with pytest.raises(Unavailable, match="does not answer") as error:
+        Store.open(f"postgresql://me:geheim@/x?host={server.folder}&port=1")
+    assert "geheim" not in str(error.value)
+
+
+def test_a_killed_process_loses_no_acknowledged_vote(server):
+    url = server.fresh()
+    with Store.open(url) as store:
+        survives_a_kill(store, url)
