@@ -1,8 +1,8 @@
-"""How often the detectors of posttrain/health.py cry wolf, and how often they see a reward that is gamed on purpose.
+"""How often the detectors of posttrain/rl/health.py cry wolf, and how often they see a reward that is gamed on purpose.
 
-A random model of two layers learns to begin its answers with a letter or a blank (what gold wants). Healthy
-runs: every algorithm, several seeds, a reward that is gold with noise. Runs gamed on purpose: a reward that likes long
-answers, one that likes a magic letter, one with the wrong sign. Printed: for each detector, in how many runs it fired.
+A random model of two layers learns to begin its answers with a letter or a blank (what gold wants). Healthy runs: every
+algorithm, several seeds, a reward that is gold with noise. Runs gamed on purpose, from a policy so trained: a reward
+that likes long answers, one that likes a magic letter, one with the wrong sign. Printed: what fired in how many runs.
 
     OMP_NUM_THREADS=1 python benchmarks/rl_health.py --seeds 3
 
@@ -12,6 +12,7 @@ Left out on purpose: real models; what these rates are there is for the runs on 
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -23,11 +24,11 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks"), str(ROOT)]
 
 import tiny  # noqa: E402
 
-from posttrain.algorithms import ALGORITHMS  # noqa: E402
-from posttrain.health import DETECTORS  # noqa: E402
 from posttrain.pipeline import Inputs, Runtime  # noqa: E402
 from posttrain.progress import Progress  # noqa: E402
 from posttrain.render import load_chat  # noqa: E402
+from posttrain.rl.algorithms import ALGORITHMS  # noqa: E402
+from posttrain.rl.health import DETECTORS  # noqa: E402
 from posttrain.rows import Message, Prompt, write_jsonl  # noqa: E402
 from posttrain.stages.rl import Rl  # noqa: E402
 
@@ -60,19 +61,32 @@ def sign(items: list[Any]) -> list[float]:
     return [-quality(i.answer) for i in items]
 
 
-def run(home: Path, algorithm: str, reward: str, seed: int, steps: int) -> tuple[set[str], float, float]:
-    """(detectors that fired, gold before, gold after) of one run."""
+def run(home: Path, policy: str, algorithm: str, reward: str, seed: int, steps: int) -> tuple[set[str], list[float]]:
+    """(detectors that fired, gold at each evaluation) of one run; its policy is left in home / "last"."""
     stage = Rl(
         policy="p", prompts="d", algorithm={"type": algorithm}, sampling={"max_new": 8}, steps=steps, seed=seed,
         rewards={"r": {"type": "function", "path": f"rl_health:{reward}"}}, prompts_per_step=8, group=8, lr=2e-3,
         gold={"type": "function", "path": "rl_health:gold"}, eval_every=max(1, steps // 8), micro_tokens=1024,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as out:
-        inputs = Inputs({"policy": (home / "policy",), "prompts": (home / "prompts",)})
-        stage.run(inputs, Path(out), Runtime(precision="fp32", progress=Progress("silent")))
-        log = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
-    held = [e["held_gold"] for e in log if "held_gold" in e]
-    return {name for e in log for name in e.get("fired", [])}, held[0], held[-1]
+    out = home / "last"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    inputs = Inputs({"policy": (home / policy,), "prompts": (home / "prompts",)})
+    stage.run(inputs, out, Runtime(precision="fp32", progress=Progress("silent")))
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {name for e in log for name in e.get("fired", [])}, [e["held_gold"] for e in log if "held_gold" in e]
+
+
+def tell(title: str, runs: list[tuple[set[str], list[float]]]) -> None:
+    """One line: gold at the beginning and the end, how many runs lost a fifth of their best gold, what fired."""
+    fired: Counter[str] = Counter()
+    for found, _ in runs:
+        fired.update(found or {"nothing"})
+    before, after = (sum(gold[i] for _, gold in runs) / len(runs) for i in (0, -1))
+    lost = [bool(found) for found, gold in runs if gold[-1] < 0.8 * max(gold)]
+    shown = ", ".join(f"{d} {fired[d]}" for d in [*(f.__name__ for f in DETECTORS), "nothing"] if fired[d])
+    told = f"{title}: {len(runs)} runs, gold {before:.2f} -> {after:.2f}, {len(lost)} lost a fifth of their best gold"
+    print(f"{told} ({sum(lost)} of them seen); fired: {shown}", flush=True)
 
 
 def main() -> None:
@@ -89,18 +103,14 @@ def main() -> None:
         ]
         write_jsonl(home / "prompts" / "train.jsonl", rows)
         write_jsonl(home / "prompts" / "holdout.jsonl", rows)
-        healthy = [(str(a.model_fields["type"].default), "noisy") for a in ALGORITHMS]
-        for title, kinds in (
-            ("healthy", healthy),
-            *((r, [("grpo", r), ("ppo", r)]) for r in ("long", "magic", "sign")),
-        ):
-            fired: Counter[str] = Counter()
-            runs = [run(home, a, r, seed, args.steps) for a, r in kinds for seed in range(args.seeds)]
-            for found, _, _ in runs:
-                fired.update(found or {"nothing"})
-            before, after = (sum(x[i] for x in runs) / len(runs) for i in (1, 2))
-            shown = ", ".join(f"{d} {fired[d]}" for d in [*(f.__name__ for f in DETECTORS), "nothing"] if fired[d])
-            print(f"{title}: {len(runs)} runs, gold {before:.2f} -> {after:.2f}; fired: {shown}", flush=True)
+        healthy = [str(a.model_fields["type"].default) for a in ALGORITHMS]
+        seeds = range(args.seeds)
+        tell("healthy", [run(home, "policy", a, "noisy", seed, args.steps) for a in healthy for seed in seeds])
+        run(home, "policy", "grpo", "noisy", 0, args.steps)  # something that can be lost
+        (home / "last").rename(home / "trained")
+        for reward in ("long", "magic", "sign"):
+            kinds = [("grpo", seed) for seed in seeds] + [("ppo", seed) for seed in seeds]
+            tell(reward, [run(home, "trained", a, reward, seed, args.steps) for a, seed in kinds])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 GRAVITY = ("fail", "inconclusive", "pass")
 ALPHA = 0.05  # one-sided; the interval shown is the two-sided 90% one
 USUAL_SHARE = 0.2  # share of items that change between a model and its tuned successor, assumed when nothing is known
+SAFETY = ("refusals.", "attacks.", "pinned.")  # suites whose rules are tested together
 FEW_CLUSTERS = 10  # between stats.FEW_CLUSTERS and this a bootstrap over clusters says more than it knows
 
 
@@ -59,7 +60,7 @@ class Rule(Row):
 
     @property
     def group(self) -> str:
-        return self.family or ("safety" if self.metric.startswith("refusals.") else "quality")
+        return self.family or ("safety" if self.metric.startswith(SAFETY) else "quality")
 
     def words(self) -> str:
         """'no worse than 0.02 in arithmetic.accuracy'."""

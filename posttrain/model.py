@@ -124,7 +124,7 @@ class Model:
         return (out[0][:n].to(home), out[1][:n].to(home)) if isinstance(out, tuple) else out[:n].to(home)
 
     def logps_and_hidden(self, pack: Pack, *, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-        """(log p [N], entropy [N], last hidden states h [N, D], on the model's device) of every target, differentiable."""
+        """(log p [N], entropy [N], hidden states h [N, D] on the model's device) of the targets; differentiable"""
         n, home = len(pack.at_N), pack.at_N.device
         h_ND, target_N = self._at_targets(pack)
         logp_N, entropy_N = token_logps(h_ND, self.head(), target_N, temperature=temperature, entropy=True)

@@ -40,6 +40,7 @@ Kind = Literal[
     "judge",
 ]
 Metrics = dict[str, float]
+AFTER = "after"  # the edge that says whether a stage may run, and nothing of what it makes: no part of its identity
 Verdict = Literal["pass", "fail", "inconclusive"]
 ARTICLE = {
     "report": "an evaluation report",
@@ -121,7 +122,7 @@ class Stage(BaseModel):
         found: dict[str, tuple[str, ...]] = {}
         for name in self.edge_kinds():
             value = getattr(self, name)
-            if name == "after" and value is None:  # every stage has it and few use it
+            if name == AFTER and value is None:  # every stage has it and few use it
                 continue
             found[name] = () if value is None else (value,) if isinstance(value, str) else tuple(value)
         return found
@@ -212,7 +213,7 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
-    inputs = {edge: prints for edge, prints in inputs.items() if prints}
+    inputs = {edge: prints for edge, prints in inputs.items() if prints and edge != AFTER}
     knobs = {k: v for k, v in stage.knobs().items() if k not in stage.places}
     return digest([type(stage).__name__, stage.version, knobs, inputs, dict(identity)])[:10]
 
@@ -267,7 +268,7 @@ def _changes(
         if last.knobs.get(knob) != new.get(knob):
             yield f"{knob}: {last.knobs.get(knob)!r} -> {new.get(knob)!r}"
     for edge, prints in inputs.items():
-        if tuple(last.inputs.get(edge, ())) != prints:
+        if edge != AFTER and tuple(last.inputs.get(edge, ())) != prints:
             yield f"input {edge} ({', '.join(stage.edges()[edge])}) is rebuilt"
     for what in sorted(last.identity.keys() | identity.keys()):
         if last.identity.get(what) != identity.get(what):

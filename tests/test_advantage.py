@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from posttrain.advantage import Outcome, flat_groups, gae, group, leave_one_out, returns, to_go, whitened
+from posttrain.objectives.advantage import Outcome, flat_groups, gae, group, leave_one_out, returns, to_go, whitened
 
 
 def outcome(rewards, value=None, groups=None):

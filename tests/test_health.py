@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from posttrain import health
-from posttrain.health import DETECTORS, Health
+from posttrain.rl import health
+from posttrain.rl.health import DETECTORS, Health
 
 
 def rollouts(n=12, **change):

@@ -1,300 +1,178 @@
-"""Learning from a rollout that is given: the gradient beside plain autograd, micro-batches, KL, masks, critics."""
+"""Rounds of sampling, judging and training: pairs from scores, resuming, judges that fail or abstain."""
 
-import math
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import tiny
-import torch
-from pydantic import TypeAdapter
+import yaml
 
-from posttrain import packing
-from posttrain.algorithms import ALGORITHMS, AnyAlgorithm
-from posttrain.critic import Separate, Trained, Trunk, separate
 from posttrain.errors import UserError
-from posttrain.model import Model, load_model
-from posttrain.online import How, Learner, Running, units
-from posttrain.pipeline import Runtime
-from posttrain.rollout import Ask, Group
-from posttrain.rows import Sample
-from posttrain.train import Master, Optim
+from posttrain.judge.base import Answered, Rule
+from posttrain.judge.items import check, fits, verdict
+from posttrain.pipeline import Record
+from posttrain.rows import Item, Message, Pair, Sample, Verdict
+from posttrain.stages.online import OnlinePreference, against, best_and_worst, judged
 
-NAMES = [a.model_fields["type"].default for a in ALGORITHMS]
-FP32 = Runtime(precision="fp32")
+ITEM = Item(id="i", cluster="c", messages=(Message(role="user", content="Say x."),), answer="7")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.folder(tmp_path_factory.mktemp("tiny"))
+def sample(text, logp=-1.0, ended="stop"):
+    return Sample(text=text, ids=(5, 6), logps=(logp, logp), ended=ended)
 
 
-def logps_of(model, prompt, answer):
-    pack = packing.build([packing.Doc(prompt, [packing.Branch(answer, [True] * len(answer))])])
-    with torch.no_grad():
-        return model.token_logps(pack)
-
-
-def made_groups(model, prompts=3, n=4, seed=0, shift=0.0):
-    """Random answers with the log-probs that the model gives them (plus `shift`), and random rewards."""
-    g = torch.Generator().manual_seed(seed)
-    groups = []
-    for k in range(prompts):
-        prompt = torch.randint(5, 300, (int(torch.randint(3, 12, (1,), generator=g)),), generator=g).tolist()
-        answers = [
-            torch.randint(5, 300, (int(m),), generator=g).tolist() for m in torch.randint(1, 9, (n,), generator=g)
-        ]
-        samples = [
-            Sample(
-                text="x", ids=tuple(a), logps=tuple((logps_of(model, prompt, a) + shift).tolist()),
-                ended="length" if j == 1 else "stop",
-            )
-            for j, a in enumerate(answers)
-        ]  # fmt: skip
-        rewards = torch.randn(n, generator=g).tolist()
-        groups.append(Group(Ask(f"p{k}", (), {}, prompt), samples, {"r": rewards}, rewards))
-    return groups
-
-
-def learner(model, groups, knobs, *, critic=None, reference=None, **how):
-    algorithm = TypeAdapter(AnyAlgorithm).validate_python(knobs)
-    settings = {"temperature": 1.0, "max_new": 10, "epochs": 1, "minibatches": 1, "micro_tokens": 512} | how
-    return Learner(model, reference, critic, algorithm, How(**settings), lambda number: (groups, {}))
-
-
-def gradient(model, work):
-    """The gradient of the first optimiser step, by parameter."""
-    trained = Trained(model, work.critic)
-    master = Master(trained.parameters(), Optim(1.0))
-    micro = next(work.batches())
-    total = sum(work.rows.counts[i] for indices in micro for i in indices)
-    for indices in micro:
-        work.loss(indices, total)[0].backward()
-        master.collect()
-    return master.grads
-
-
-def reference_of(folder):
-    model = load_model(folder, FP32, train=False)
-    with torch.no_grad():
-        for p in model.hf.parameters():
-            p.mul_(0.9)
-    return lambda pack: model.token_logps(pack).detach()
+def test_best_against_worst():
+    """Scores 0.2, 0.9, 0.9, 0.1: the likelier of the two best against the worst, with the difference as margin."""
+    samples = [sample("a"), sample("b", -2.0), sample("c", -0.5), sample("d")]
+    pair = best_and_worst(ITEM, samples, [0.2, 0.9, 0.9, 0.1], 3)
+    assert (pair.chosen.content, pair.rejected.content, pair.id) == ("c", "d", "round3-i")
+    assert pair.margin == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "divide"),
+    ("samples", "scores"),
     [
-        ({"type": "dr_grpo"}, "constant"),
-        ({"type": "dr_grpo", "aggregate": "token"}, "token"),
-        ({"type": "dr_grpo", "aggregate": "sequence"}, "sequence"),
+        ([sample("a"), sample("b")], [1.0, 1.0]),  # nothing to tell apart
+        ([sample("a"), sample("b")], [1.0, None]),  # the judge abstained
+        ([sample("a", ended="length"), sample("b")], [1.0, 0.0]),  # the better one never ended
+        ([sample("a"), sample("a ")], [1.0, 0.0]),  # the same text
+        ([sample("a"), sample("", ended="stop")], [1.0, 0.0]),  # an empty answer teaches nothing
+        ([sample("a"), sample("b", ended="malformed")], [1.0, 0.0]),
+        ([], []),
     ],
 )
-def test_the_gradient_is_reinforce_by_plain_autograd(folder, knobs, divide):
-    """transformers' own forward, one answer at a time: -(R - mean of the group) log pi, divided as each name says."""
-    model = load_model(folder, FP32, train=True)
-    groups = made_groups(model)
-    found = gradient(model, learner(model, groups, knobs))
-    oracle = tiny.model().requires_grad_(True)
-    oracle.load_state_dict(model.hf.state_dict())
-    loss, tokens = 0.0, sum(len(s.ids) for g in groups for s in g.samples)
-    for g in groups:
-        mean = sum(g.reward) / len(g.reward)
-        for sample, reward in zip(g.samples, g.reward):
-            ids = torch.tensor([[*g.ask.ids, *sample.ids]])
-            logp = oracle(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[-len(sample.ids) :]
-            by = {"constant": 12 * 10, "token": tokens, "sequence": 12 * len(sample.ids)}[divide]
-            loss = loss - (reward - mean) * logp.sum() / by
-    loss.backward()
-    names = model.named_parameters()
-    expected = dict(oracle.named_parameters())
-    for name, grad in zip(names, found):
-        torch.testing.assert_close(grad, expected[name].grad, rtol=2e-4, atol=2e-6)
+def test_no_pair(samples, scores):
+    assert best_and_worst(ITEM, samples, scores, 1) is None
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_micro_batches_cannot_matter(folder, name):
-    """The whole rollout in one pack with shared prompts, or each answer alone with its own copy of the prompt."""
-    found = []
-    for micro_tokens in (512, 20):
-        model = load_model(folder, FP32, train=True)
-        critic = Trunk(model) if name == "ppo" else None
-        knobs = {"type": name} | ({"critic": {"separate": False}} if critic else {})
-        groups = made_groups(model)
-        work = learner(model, groups, knobs, critic=critic, reference=reference_of(folder), micro_tokens=micro_tokens)
-        found.append(gradient(model, work))
-        assert len(work.batch.docs) == (3 if micro_tokens == 512 else len(units(groups, 20)[0]))
-    scale = max(float(g.abs().max()) for g in found[0])
-    assert scale > 0
-    for one, many in zip(*found):
-        torch.testing.assert_close(many, one, rtol=1e-3, atol=2e-5 * scale)
+def test_an_answer_that_never_ends_may_be_rejected():
+    pair = best_and_worst(ITEM, [sample("a", ended="length"), sample("b")], [0.0, 1.0], 1)
+    assert pair.rejected.content == "a"
 
 
-def test_units_by_hand():
-    """A budget of 10 with a prompt of 4 holds 6 answer tokens: (2, 3), (5), (6); the next group begins anew."""
-
-    def group(prompt, *lengths):
-        samples = [Sample(text="", ids=(7,) * n, logps=(0.0,) * n, ended="stop") for n in lengths]
-        return Group(Ask("", (), {}, [1] * prompt), samples)
-
-    docs, owner = units([group(4, 2, 3, 5, 6), group(2, 1)], 10)
-    assert [[len(b.ids) for b in d.branches] for d in docs] == [[2, 3], [5], [6], [1]]
-    assert owner == [[(0, 0), (0, 1)], [(0, 2)], [(0, 3)], [(1, 0)]]
-    assert all(packing.size(d) <= 10 for d in docs)
-
-
-def test_every_document_is_seen_once_an_epoch(folder):
-    model = load_model(folder, FP32, train=True)
-    work = learner(
-        model, made_groups(model, prompts=5), {"type": "grpo", "kl": {"where": "none"}}, epochs=2, minibatches=2
-    )
-    steps = work.batches()
-    seen = [sorted(i for micro in next(steps) for i in micro) for _ in range(4)]
-    assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == [0, 1, 2, 3, 4]
-    assert not work.batch.queue and work.rollout == 1
+def test_items_say_what_is_right():
+    assert fits({"answer": "7"}, "It is 7.") and not fits({"answer": "7"}, "It is 8.")
+    commas = {"constraints": [{"kind": "no_commas"}]}
+    assert fits(commas, "fine") and not fits(commas, "a, b")
+    assert fits({"label": "harmful"}, "I'm sorry, but I can't help with that.")
+    with pytest.raises(UserError, match="needs `answer`"):
+        fits({}, "x", "item 3")
+    with pytest.raises(UserError, match="unknown constraint kind 'no_comas'"):
+        check({"constraints": [{"kind": "no_comas"}]}, "item 4")
+    asked = {"answer": "7"}
+    assert [verdict(Answered(answer="7", truth=asked | {"ended": e})) for e in ("stop", "length")] == [1.0, 0.0]
 
 
-def test_kl_in_the_reward(folder):
-    """REINFORCE++ without whitening: the return from token t on is R - coef x the sum of k1 from t on."""
-    model = load_model(folder, FP32, train=True)
-    groups = made_groups(model, prompts=1, n=2)
-    knobs = {"type": "reinforce++", "credit": {"whiten": False}, "kl": {"coef": 0.5}}
-    work = learner(model, groups, knobs, reference=reference_of(folder))
-    next(work.batches())
-    columns = {k: v[0] for k, v in work.batch.columns.items()}
-    k1 = columns["old"] - columns["ref"]
-    n = len(groups[0].samples[0].ids)
-    for part, reward in ((slice(0, n), groups[0].reward[0]), (slice(n, None), groups[0].reward[1])):
-        expected = reward - 0.5 * k1[part].flip(0).cumsum(0).flip(0)
-        torch.testing.assert_close(columns["adv"][part], expected)
-    assert work.news["kl_answer"] == pytest.approx(float(k1.sum()) / 2, rel=1e-4)
+class Short:
+    """A judge that forgets some of its answers."""
+
+    async def score(self, items):
+        return [Verdict(score=1.0)] * (len(items) - 1)
 
 
-def test_the_kl_controller_by_hand(folder):
-    """Target 2: a KL of 2.2 is 10% too much, coef x 1.01; a KL of 20 counts as 20%, x 1.02; none at all x 0.98."""
-    model = load_model(folder, FP32, train=False)
-    work = learner(model, [], {"type": "grpo", "kl": {"coef": 1.0, "target": 2.0}})
-    for kl, factor in ((2.2, 1.01), (20.0, 1.02), (0.0, 0.98)):
-        before = work.coef
-        work._steer(kl)
-        assert work.coef == pytest.approx(before * factor)
+def test_every_sample_is_judged_with_what_its_item_says():
+    seen = []
+    rule = Rule(lambda a: seen.append(a) or 0.5)
+    assert judged(rule, [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]]) == [[0.5, 0.5], [0.5]]
+    assert [a.answer for a in seen] == ["a", "b", "c"] and seen[0].truth == {"answer": "7", "ended": "stop"}
+    with pytest.raises(UserError, match="3 answers and returned 2"):
+        judged(Short(), [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]])
 
 
-def test_unfinished_answers_can_be_masked(folder):
-    """The second answer of each group did not stop: no gradient from it, but it counts in the group's mean."""
-    model = load_model(folder, FP32, train=True)
-    groups = made_groups(model, prompts=2)
-    work = learner(model, groups, {"type": "dr_grpo", "aggregate": "sequence"}, mask_unfinished=True)
-    next(work.batches())
-    assert work.rows.counts == [3.0, 3.0]
-    n = [len(s.ids) for s in groups[0].samples]
-    keep = work.batch.columns["keep"][0].split(n)
-    assert [float(k.mean()) for k in keep] == [1, 0, 1, 1]
-    mean = sum(groups[0].reward) / 4
-    assert float(work.batch.columns["adv"][0][0]) == pytest.approx(groups[0].reward[0] - mean, rel=1e-5)
+def test_before_and_after_by_hand():
+    """Three won, none lost: p = 2 / 2^3 = 0.25; an abstention counts on neither side."""
+    found = against([0.0, 0.0, 0.0, 1.0, None], [1.0, 1.0, 1.0, 1.0, 1.0])
+    assert (found["held_wins"], found["held_losses"], found["held_prompts"]) == (3, 0, 4)
+    assert found["held_p"] == pytest.approx(0.25)
 
 
-def test_a_sampler_that_disagrees_is_refused(folder):
-    model = load_model(folder, FP32, train=True)
-    work = learner(model, made_groups(model, shift=0.3), {"type": "dapo"})
-    with pytest.raises(UserError, match=r"disagree about the same tokens by 0\.3 nats"):
-        next(work.batches())
+@pytest.mark.parametrize("knobs", [{"judge": {"type": "reward_model"}}, {"reward": "rm"}])
+def test_judge_and_edge_go_together(knobs):
+    with pytest.raises(UserError, match="go together"):
+        OnlinePreference(policy="p", **knobs)
 
 
-def test_mismatch_is_logged_and_corrected(folder):
-    """Behaviour log-probs lower by log 1.5: weights 1.5, and K3 = 1.5 - 1 - log 1.5 nats a token."""
-    from posttrain.online import Correction
-
-    model = load_model(folder, FP32, train=True)
-    plain = learner(model, made_groups(model), {"type": "dapo"})
-    next(plain.batches())
-    work = learner(model, plain.batch and made_groups(model), {"type": "dapo"}, correction=Correction(cap=9.0))
-    next(work.batches())
-    for x in work.batch.columns["behaviour"]:
-        x -= math.log(1.5)
-    (loss, _), (weighed, facts) = (w.loss([0, 1, 2], w.tokens) for w in (plain, work))
-    assert float(weighed.detach()) == pytest.approx(1.5 * float(loss.detach()), rel=1e-3)
-    total, n = facts["mismatch"]
-    assert total / n == pytest.approx(0.5 - math.log(1.5), rel=1e-3)
+# whole runs on a tiny model, which is taught to write commas half of the time
 
 
-def test_running_mean_and_spread():
-    """1, 2, 3: mean 2, std 1."""
-    r = Running()
-    for x in (1.0, 2.0, 3.0):
-        r.add(x)
-    assert (r.n, r.mean, r.std) == (3, 2.0, 1.0)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("online")
+    tiny.folder(home / "model")
+    words = ["cat", "dog", "tree", "stone", "river", "cloud"]
+    lines = [{"prompt": f"Say {a} {b}.", "completion": f"{a}{s} {b}"} for a in words for b in words for s in ("", ",")]
+    (home / "demos.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    asks = [
+        {"id": f"p{i}", "cluster": "c", "messages": [{"role": "user", "content": f"Say {a} {b}."}],
+         "constraints": [{"kind": "no_commas"}]}
+        for i, (a, b) in enumerate((a, b) for a in words for b in words)
+    ]  # fmt: skip
+    (home / "prompts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in asks))
+    recipe = {
+        "runtime": {"precision": "fp32", "compile": "off"},
+        "stages": {
+            "base": {"type": "base_model", "model": str(home / "model")},
+            "demos": {"type": "demos", "path": str(home / "demos.jsonl"), "holdout": 0.0, "dedupe": "exact"},
+            "sft": {"type": "sft", "policy": "base", "data": "demos", "lr": 0.01, "steps": 40, "batch_tokens": 512,
+                    "micro_tokens": 512, "max_tokens": 128},
+            "online": {"type": "online_preference", "policy": "sft", "prompts": str(home / "prompts.jsonl"),
+                       "rounds": 2, "per_round": 24, "n": 6, "max_new": 16, "lr": 0.003, "epochs": 4, "sft": 0.2,
+                       "batch_tokens": 256, "micro_tokens": 256, "max_tokens": 128, "holdout": 0.2},
+        },
+    }  # fmt: skip
+    (home / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return home
 
 
-def test_critics_begin_at_nothing_and_learn_the_returns(folder):
-    """Both kinds say 0 before training; a separate one, trained on one rollout, explains most of its returns."""
-    model = load_model(folder, FP32, train=True)
-    groups = made_groups(model)
-    for critic in (Trunk(model), separate(folder, FP32, lr=3e-3, clip=1.0)):
-        knobs = {
-            "type": "ppo",
-            "kl": {"where": "none"},
-            "critic": {"separate": isinstance(critic, Separate), "range": 0},
-        }
-        work = learner(model, groups, knobs, critic=critic, epochs=40)
-        steps = work.batches()
-        micro = next(steps)
-        assert work.news["value"] == 0 and work.news["explained"] == 0
-        assert torch.cat(work.batch.columns["return"]).abs().max() > 0
-    losses = []
-    for _ in range(30):
-        _, facts = work.loss(micro[0], 1.0)
-        losses.append(facts["value_loss"][0] / facts["value_loss"][1])
-        entry = {}
-        work.after(entry)
-        assert entry["critic_norm"] > 0
-    assert losses[-1] < 0.3 * losses[0]
+def command(home, runs, *more):
+    return [sys.executable, "-m", "posttrain", "run", str(home / "recipe.yaml"), "--runs", str(runs), *more]
 
 
-def test_warm_up_of_the_critic_leaves_the_policy_alone(folder):
-    model = load_model(folder, FP32, train=True)
-    critic = separate(folder, FP32, lr=1e-3, clip=1.0)
-    work = learner(
-        model, made_groups(model), {"type": "ppo", "kl": {"where": "none"}, "critic": {"warmup": 1}}, critic=critic
-    )
-    assert max(float(g.abs().max()) for g in gradient(model, work)) == 0
-    work.batch.queue = []
-    assert max(float(g.abs().max()) for g in gradient(model, work)) > 0  # the second rollout
+def run(home, runs, *more):
+    env = os.environ | {"CI": "1", "POSTTRAIN_CACHE": str(home / "cache")}
+    return subprocess.run(command(home, runs, *more), capture_output=True, text=True, check=False, env=env)
 
 
-def test_temperature_stands_on_both_sides(folder):
-    """Samples drawn at temperature 0.5 agree with a trainer at 0.5 and not with one at 1."""
-    model = load_model(folder, FP32, train=True)
-    groups = made_groups(model)
-    for g in groups:
-        for j, s in enumerate(g.samples):
-            pack = packing.build([packing.Doc(g.ask.ids, [packing.Branch(list(s.ids), [True] * len(s.ids))])])
-            logps = model.token_logps(pack, temperature=0.5).tolist()
-            g.samples[j] = s.model_copy(update={"logps": tuple(logps)})
-    next(learner(model, groups, {"type": "dapo"}, temperature=0.5).batches())
-    with pytest.raises(UserError, match="disagree"):
-        next(learner(model, groups, {"type": "dapo"}).batches())
+def online(runs):
+    (folder,) = runs.glob("recipe/online-??????????")
+    return folder
 
 
-def test_adapter_off_is_the_reference(folder):
-    pytest.importorskip("peft")
-    from posttrain.lora import Lora
+@pytest.mark.slow
+def test_learns_from_its_own_answers_and_resumes(home, tmp_path):
+    """Fewer commas after two rounds, on prompts that were held out; killed twice on the way, the same bytes."""
+    done = run(home, tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    folder = online(tmp_path / "whole")
+    metrics = Record.read(folder).metrics
+    print(metrics)
+    assert metrics["rounds"] == 2 and metrics["round2.score"] > metrics["round1.score"]
+    assert metrics["held_score"] >= metrics["held_score_before"]
+    assert not list(folder.glob("round-*/policy")) and (folder / "model.safetensors").exists()
+    pairs = [Pair.model_validate_json(x) for x in (folder / "round-1/pairs/train.jsonl").read_text().splitlines()]
+    assert pairs and all("," not in p.chosen.content for p in pairs)
+    steps = [e["step"] for e in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+    assert steps == sorted(steps) and steps[-1] == metrics["steps"]
+    env = os.environ | {"CI": "1", "POSTTRAIN_CACHE": str(home / "cache")}
+    for part in ("round-1/pairs/judged.json", "round-1/done.json"):  # killed when this file has just appeared
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+        process = subprocess.Popen(command(home, tmp_path / "cut"), **quiet)
+        while process.poll() is None and not list((tmp_path / "cut").glob(f"recipe/online-*/{part}")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert run(home, tmp_path / "cut").returncode == 0
+    assert (online(tmp_path / "cut") / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
-    model: Model = load_model(folder, FP32, train=True, lora=Lora(rank=2))
-    groups = made_groups(model, prompts=1)
 
-    def reference(pack):
-        with torch.no_grad(), model.reference():
-            return model.token_logps(pack)
-
-    with torch.no_grad():
-        for name, p in model.named_parameters().items():
-            if "lora_B" in name:
-                p.normal_(0, 0.05)
-    groups = made_groups(model, prompts=1)
-    work = learner(model, groups, {"type": "grpo"}, reference=reference)
-    next(work.batches())
-    torch.testing.assert_close(
-        work.batch.columns["ref"][0], torch.cat([
-            logps_of(load_model(folder, FP32, train=False), groups[0].ask.ids, list(s.ids)) for s in groups[0].samples
-        ]), rtol=1e-4, atol=1e-4,
-    )  # fmt: skip
-    assert work.news["kl_k3"] > 0
+@pytest.mark.slow
+def test_a_judge_that_sees_no_difference_is_one_message(home, tmp_path):
+    text = (home / "prompts.jsonl").read_text().replace('"no_commas"', '"capital_words", "n": 50')
+    (tmp_path / "same.jsonl").write_text(text)
+    done = run(home, tmp_path, f"online.prompts={tmp_path / 'same.jsonl'}", "online.per_round=4", "sft.steps=2")
+    assert done.returncode == 2, done.stderr
+    assert "gave 0 pairs of answers that the judge tells apart" in done.stderr and "Traceback" not in done.stderr

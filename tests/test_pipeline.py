@@ -221,3 +221,21 @@ def test_one_stage_and_a_whole_run_exclude_each_other(tmp_path):
             run(stages, tmp_path, Runtime())
     with locked(tmp_path, ".lock-b"), pytest.raises(UserError, match="another run"):
         run_one(stages, tmp_path, Runtime(), "b")
+
+
+def test_after_says_when_and_not_what(tmp_path):
+    """A gate in `after` blocks its stage, and changing the gate does not change what the stage would make."""
+    door, later = Door(policy="j", says="fail"), Words(text="later", after="d")
+    outcome = run(recipe(d=door, x=later), tmp_path, Runtime())
+    assert outcome.skipped == {"x": "d"} and "x" not in outcome.folders
+    opened = recipe(d=Door(policy="j"), x=later)
+    before = {s.name: s.fingerprint for s in plan(recipe(d=door, x=later), tmp_path)}
+    after = {s.name: s.fingerprint for s in plan(opened, tmp_path)}
+    assert (
+        before["d"] != after["d"]
+        and before["x"] == after["x"] == plan({"x": Words(text="later")}, tmp_path)[0].fingerprint
+    )
+    assert (run(opened, tmp_path, Runtime()).folders["x"] / "words.txt").read_text() == "later"
+    assert Record.read(next(tmp_path.glob("x-*"))).inputs["after"] == (after["d"],)
+    with pytest.raises(UserError, match="needs a decision"):
+        check(recipe(x=Words(after="j")))

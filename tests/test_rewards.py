@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered
-from posttrain.rewards import AnyReward, source_identity
+from posttrain.rl.rewards import AnyReward, source_identity
 from posttrain.rows import Message
 
 CONFIG = TypeAdapter(AnyReward)

@@ -14,11 +14,11 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from posttrain.algorithms import ALGORITHMS
 from posttrain.errors import UserError
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.progress import Progress
 from posttrain.render import load_chat
+from posttrain.rl.algorithms import ALGORITHMS
 from posttrain.rows import Message, Prompt, write_jsonl
 from posttrain.stages.rl import Rl
 
@@ -92,7 +92,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import test_rl
 from posttrain import train
-from posttrain.online import Learner
+from posttrain.rl.learner import Learner
 from posttrain.sampler.local import Local
 train.CHECKPOINT_SECONDS = 0.0
 def loud(owner, name, word):
@@ -106,7 +106,8 @@ loud(Learner, "loss", "update")
 test_rl.run([Path({policy!r}), Path({prompts!r})], Path({out!r}), **test_rl.BUSY)
 """
 BUSY = {
-    "algorithm": {"type": "ppo", "kl": {"target": 0.5}}, "epochs": 2, "minibatches": 2, "steps": 3, "normalise": True,
+    "algorithm": {"type": "ppo", "kl": {"target": 0.5}}, "epochs": 2, "minibatches": 2, "steps": 3,
+    "shaping": {"normalise": True},
     "eval_every": 1, "gold": {"type": "length", "words": 3}, "micro_tokens": 96, "health": {"length_drift": "stop"},
 }  # fmt: skip
 
@@ -178,9 +179,7 @@ def test_kl_becomes_dearer_when_that_is_asked_for(places, tmp_path):
 
 def test_several_rewards_and_dynamic_sampling(places, tmp_path):
     rewards = EARLY | {"short": {"type": "length", "words": 1, "weight": 0.5}}
-    _, log = run(
-        places, tmp_path, rewards=rewards, algorithm={"type": "dapo"}, unfinished={"penalty": 0.5, "mask": False}
-    )
+    _, log = run(places, tmp_path, rewards=rewards, algorithm={"type": "dapo"}, shaping={"penalty": 0.5, "mask": False})
     e = next(e for e in log if "rollout" in e)
     owed = 0.5 * (1 - e["stopped"])
     assert e["reward"] == pytest.approx(e["reward.early"] + 0.5 * e["reward.short"] - owed)
@@ -229,7 +228,3 @@ def test_a_part_of_an_algorithm_keeps_the_rest_of_its_row():
     assert (a.loss.low, a.loss.high, a.resample) == (0.2, 0.4, 3)
     a = stage(algorithm={"type": "dapo", "loss": {"type": "cispo"}}).algorithm
     assert (a.loss.type, a.loss.high) == ("cispo", 4.0)  # another loss has its own numbers
-
-
-def test_there_are_few_knobs():
-    assert len(set(Rl.model_fields) - {"type"} - set(Rl.edge_kinds())) < 25

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered, Rule
-from posttrain.rewards import AnyReward
-from posttrain.rollout import Ask, Asks, Unfinished, Weighed, answered, collect, verdicts
+from posttrain.rl.rewards import AnyReward
+from posttrain.rl.rollout import Ask, Asks, Shaping, Weighed, answered, collect, verdicts
 from posttrain.rows import Message, Sample
 from posttrain.sampler import Sampling, Scripted
 
@@ -24,10 +24,8 @@ def judge(path="letters", **knobs):
     return Weighed(TypeAdapter(AnyReward).validate_python(knobs).bind()(), knobs.get("weight", 1.0))
 
 
-def groups_of(judges, say, n=3, asks=("a", "b"), unfinished=None):
-    work = answered(
-        [ask(a) for a in asks], Scripted(say).sample, judges, n=n, how=HOW, unfinished=unfinished or Unfinished()
-    )
+def groups_of(judges, say, n=3, asks=("a", "b"), shaping=None):
+    work = answered([ask(a) for a in asks], Scripted(say).sample, judges, n=n, how=HOW, shaping=shaping or Shaping())
     return asyncio.run(work)
 
 
@@ -73,7 +71,7 @@ def test_a_sampler_that_gives_too_little():
         return [[] for _ in prompts]
 
     with pytest.raises(UserError, match=r"gave \[0, 0\] answers where 2"):
-        work = answered([ask("a"), ask("b")], few, {"r": judge()}, n=2, how=HOW, unfinished=Unfinished())
+        work = answered([ask("a"), ask("b")], few, {"r": judge()}, n=2, how=HOW, shaping=Shaping())
         asyncio.run(work)
 
 
@@ -88,7 +86,7 @@ def test_groups_without_spread_are_replaced():
     async def work(resample):
         asks.taken = 0
         return await collect(
-            asks.take, Scripted(say).sample, {"r": judge()}, prompts=2, n=3, how=HOW, unfinished=Unfinished(),
+            asks.take, Scripted(say).sample, {"r": judge()}, prompts=2, n=3, how=HOW, shaping=Shaping(),
             resample=resample,
         )  # fmt: skip
 
@@ -104,7 +102,7 @@ def test_groups_without_spread_are_replaced():
 def test_every_try_draws_with_its_own_seed():
     sampler = Scripted(["x"])
     work = collect(
-        Asks([ask("a")], 0).take, sampler.sample, {"r": judge()}, prompts=1, n=2, how=HOW, unfinished=Unfinished(),
+        Asks([ask("a")], 0).take, sampler.sample, {"r": judge()}, prompts=1, n=2, how=HOW, shaping=Shaping(),
         resample=2,
     )  # fmt: skip
     asyncio.run(work)
@@ -127,12 +125,12 @@ def sample(n, ended="stop"):
 
 def test_what_unfinished_answers_pay():
     """Penalty 2, buffer 4 of 10 tokens: free up to 6, then a quarter of it more with each token; unfinished: all."""
-    plain, soft = Unfinished(penalty=2), Unfinished(penalty=2, buffer=4)
-    assert [plain.of(sample(n), 10) for n in (1, 10)] == [0, 0]
-    assert [soft.of(sample(n), 10) for n in (6, 7, 9, 10)] == [0, 0.5, 1.5, 2]
-    assert plain.of(sample(3, "malformed"), 10) == soft.of(sample(10, "length"), 10) == 2
+    plain, soft = Shaping(penalty=2), Shaping(penalty=2, buffer=4)
+    assert [plain.owed(sample(n), 10) for n in (1, 10)] == [0, 0]
+    assert [soft.owed(sample(n), 10) for n in (6, 7, 9, 10)] == [0, 0.5, 1.5, 2]
+    assert plain.owed(sample(3, "malformed"), 10) == soft.owed(sample(10, "length"), 10) == 2
     long = "y" * 40
-    (group,) = groups_of({"r": judge()}, ["abc", long], n=2, asks=("a",), unfinished=plain)
+    (group,) = groups_of({"r": judge()}, ["abc", long], n=2, asks=("a",), shaping=plain)
     assert group.reward == [3, 20 - 2]
 
 
@@ -142,7 +140,7 @@ def test_what_is_logged():
     groups, facts = asyncio.run(
         collect(
             Asks([ask("a"), ask("b")], 0).take, Scripted(lambda p, j: next(answers)).sample, {"r": judge()},
-            prompts=2, n=2, how=HOW, unfinished=Unfinished(),
+            prompts=2, n=2, how=HOW, shaping=Shaping(),
         )
     )  # fmt: skip
     assert facts["reward"] == facts["reward.r"] == 2 and facts["reward_std"] == pytest.approx(0.5**0.5)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from posttrain import sandbox
 from posttrain.judge.base import Answered
-from posttrain.rewards import code
-from posttrain.sandbox import Bounds, run, source_of
+from posttrain.rl import sandbox
+from posttrain.rl.rewards import code
+from posttrain.rl.sandbox import Bounds, run, source_of
 
 held = pytest.mark.skipif(bool(sandbox.why_not()), reason=f"no namespaces here: {sandbox.why_not()}")
 QUICK = Bounds(seconds=1.5)

@@ -1,6 +1,6 @@
 """The critic's loss, and how much of the returns it explains. One value per token, unreduced.
 
-Shapes: N tokens. Left out on purpose: the critic itself (critic.py), returns (advantage.py).
+Shapes: N tokens. Left out on purpose: the critic itself (rl/critic.py), returns (advantage.py).
 """
 
 import torch

@@ -2,7 +2,7 @@
 
 One step is one rollout: `prompts_per_step` prompts with `group` answers each, `epochs` x `minibatches` updates. Sampler
 and trainer share the weights. Prompts come with what a right answer is (their `meta`), rewards are judges.
-Left out on purpose: the algorithms (algorithms.py), the loop (train.py, online.py), several machines,
+Left out on purpose: the algorithms (rl/algorithms.py), the loop (train.py, rl/learner.py), several machines,
 conversations with tools. Importing this file does not import torch.
 """
 
@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from posttrain import rewards as named
-from posttrain.algorithms import AnyAlgorithm, is_grouped
 from posttrain.errors import UserError
-from posttrain.health import RAISE, Health
 from posttrain.judge.base import Judge
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rollout import Ask, Asks, Group, Unfinished, Weighed, answered, asks_of, collect
+from posttrain.rl import rewards as named
+from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
+from posttrain.rl.health import RAISE, Health
+from posttrain.rl.rollout import Ask, Asks, Group, Shaping, Weighed, answered, asks_of, collect
 from posttrain.rows import Prompt
 from posttrain.sampler.base import Sampling
 from posttrain.stages.training import cost, read_rows
@@ -31,29 +31,20 @@ from posttrain.stages.training import cost, read_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from posttrain.critic import Critic
     from posttrain.model import Model
-    from posttrain.online import Learner
     from posttrain.packing import Pack
     from posttrain.render import Chat
+    from posttrain.rl.critic import Critic
+    from posttrain.rl.learner import Learner
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
 
 
-class Corrected(BaseModel):
-    """Truncated importance weights where sampler and trainer differ: see objectives/policy.importance."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    level: Literal["token", "sequence"] = "token"
-    cap: float = Field(default=2.0, ge=1)
-    how: Literal["truncate", "mask"] = "truncate"
-
-
 class Rl(Stage):
     """rewards: judges by name; their weighted sum is the reward. gold: a judge that nothing is learned from, asked on
-    held-out prompts beside the reward. group: answers to a prompt. lr and schedule go by updates."""
+    held-out prompts beside the reward. group: answers to a prompt. lr is constant. shaping: see
+    rollout.Shaping."""
 
     makes: ClassVar[Kind] = "policy"
     resumes: ClassVar[bool] = True
@@ -67,18 +58,14 @@ class Rl(Stage):
     rewards: dict[str, named.AnyReward] = Field(min_length=1)  # type: ignore[valid-type]
     gold: named.AnyReward | None = None  # type: ignore[valid-type]
     sampling: Sampling = Sampling(max_new=128, temperature=1.0)
-    unfinished: Unfinished = Unfinished()
+    shaping: Shaping = Shaping()
     steps: int = Field(default=100, ge=1)  # rollouts
     prompts_per_step: int = Field(default=8, ge=1)
     group: int = Field(default=8, ge=1)
     epochs: int = Field(default=1, ge=1)
     minibatches: int = Field(default=1, ge=1)
-    normalise: bool = False  # rewards in standard deviations from the running mean of all so far
-    correction: Corrected | None = None
     lora: Lora | None = None
     lr: float = Field(default=1e-6, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = "constant"
-    warmup: float = Field(default=0.0, ge=0, le=1)
     clip: float = Field(default=1.0, ge=0)
     micro_tokens: int = Field(default=4096, ge=32)  # tokens held in memory at once
     too_long: Literal["error", "drop"] = "error"  # prompts that leave no room for max_new tokens in micro_tokens
@@ -112,12 +99,12 @@ class Rl(Stage):
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         from posttrain import train
-        from posttrain.critic import Trained
+        from posttrain.rl.critic import Trained
 
         work = Work(self, inputs, out, runtime)
         learner = work.learner
         updates = self.epochs * self.minibatches
-        optim = train.Optim(self.lr, self.schedule, self.warmup, 0.0, self.clip)
+        optim = train.Optim(self.lr, "constant", clip=self.clip)
         rollback = "stop" in self.health.actions()
         with asyncio.Runner() as work.loop:
             cursor = train.train(
@@ -158,8 +145,8 @@ class Work:
 
     def __init__(self, stage: Rl, inputs: Inputs, out: Path, runtime: Runtime):
         from posttrain.model import load_model
-        from posttrain.online import Correction, How, Learner
         from posttrain.render import load_chat
+        from posttrain.rl.learner import How, Learner
         from posttrain.sampler.local import Local
 
         self.stage, self.runtime, self.loop = stage, runtime, asyncio.Runner()
@@ -175,8 +162,7 @@ class Work:
         how = How(
             temperature=stage.sampling.temperature, max_new=stage.sampling.max_new, epochs=stage.epochs,
             minibatches=stage.minibatches, micro_tokens=stage.micro_tokens, seed=stage.seed, pad_id=self.chat.pad_id,
-            mask_unfinished=stage.unfinished.mask, normalise=stage.normalise,
-            correction=Correction(**stage.correction.model_dump()) if stage.correction else None,
+            mask_unfinished=stage.shaping.mask, normalise=stage.shaping.normalise,
         )  # fmt: skip
         reference = self._reference(inputs) if a.kl.where != "none" or a.kl.watch else None
         self.learner: Learner = Learner(self.model, reference, self.critic, a, how, self.collect, self.watch)
@@ -202,7 +188,7 @@ class Work:
         return [a for a in asks if len(a.ids) <= most]
 
     def _critic(self, inputs: Inputs) -> "Critic | None":
-        from posttrain.critic import Trunk, separate
+        from posttrain.rl.critic import Trunk, separate
 
         knobs = self.stage.algorithm.critic
         if knobs is None:
@@ -243,7 +229,7 @@ class Work:
                     prompts=s.prompts_per_step,
                     n=s.group,
                     how=how,
-                    unfinished=s.unfinished,
+                    shaping=s.shaping,
                     resample=s.algorithm.resample,
                 )
             )
@@ -256,7 +242,7 @@ class Work:
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + (1 << 39)})
         judges = self.judges | self.gold
         groups = self.loop.run(
-            answered(self.held[:WATCHED], self.sampler.sample, judges, n=1, how=how, unfinished=s.unfinished)
+            answered(self.held[:WATCHED], self.sampler.sample, judges, n=1, how=how, shaping=s.shaping)
         )
         gold = [g.scores["gold"][0] * self.gold["gold"].weight for g in groups] if self.gold else []
         reward = [sum(w.weight * g.scores[k][0] for k, w in self.judges.items()) for g in groups]

@@ -17,12 +17,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from posttrain import bundled, rewards
+from posttrain import bundled
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered, Judge
 from posttrain.judge.items import KINDS
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
-from posttrain.rollout import Weighed, verdicts
+from posttrain.rl import rewards
+from posttrain.rl.rollout import Weighed, verdicts
 from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}

@@ -17,11 +17,11 @@ from typing import Any, cast
 
 from pydantic import Field, create_model
 
-from posttrain import sandbox
 from posttrain.errors import UserError
 from posttrain.judge import rules
 from posttrain.judge.base import Answered, Judge, Rule
 from posttrain.judge.items import fits
+from posttrain.rl import sandbox
 from posttrain.rows import Verdict
 from posttrain.spec import Config, config_of, one_of_types
 

@@ -1,7 +1,7 @@
 """The named algorithms of reinforcement learning as rows of one table: credit x loss x aggregation x KL.
 
 `algorithm: {type: dapo}` is a whole algorithm, `{type: dapo, loss: {high: 0.3}}` the same with one number changed: what
-is not written keeps the value of the row. Nothing here computes; the functions stand in advantage.py and
+is not written keeps the value of the row. Nothing here computes; the functions stand in objectives/advantage.py and
 objectives/policy.py. Left out on purpose: sampling and rewards, which are the same for all of them (stages/rl.py).
 """
 
@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from posttrain import advantage
-from posttrain.objectives import policy
+from posttrain.objectives import advantage, policy
 from posttrain.spec import one_of, one_of_types
 
 Knobs = Mapping[str, Any]
@@ -57,6 +56,15 @@ class Critic(Part):
     warmup: int = Field(default=0, ge=0)
 
 
+class Correction(Part):
+    """Truncated importance weights for tokens that the sampler gave other log-probs than the trainer does: see
+    objectives/policy.importance."""
+
+    level: Literal["token", "sequence"] = "token"
+    cap: float = Field(default=2.0, ge=1)
+    how: Literal["truncate", "mask"] = "truncate"
+
+
 class Algorithm(Part):
     """One row of the table. aggregate "constant" divides by answers x max_new, whatever the answers' lengths.
 
@@ -72,6 +80,7 @@ class Algorithm(Part):
     aggregate: Literal["token", "sequence", "constant"] = "token"
     kl: Kl = Kl()
     critic: Critic | None = None
+    correction: Correction | None = None
     resample: int = Field(default=0, ge=0, le=20)
     entropy: float = 0.0
 

@@ -19,31 +19,22 @@ import torch
 from torch import Tensor
 
 from posttrain import packing
-from posttrain.advantage import Outcome
-from posttrain.algorithms import Algorithm
-from posttrain.critic import Critic, Separate
 from posttrain.errors import UserError
-from posttrain.health import RECENT
 from posttrain.model import Model
 from posttrain.objectives import policy, value
+from posttrain.objectives.advantage import Outcome
 from posttrain.objectives.policy import Tokens
 from posttrain.objectives.reduce import Reduction, reduce
-from posttrain.rollout import Group
+from posttrain.rl.algorithms import Algorithm
+from posttrain.rl.critic import Critic, Separate
+from posttrain.rl.health import RECENT
+from posttrain.rl.rollout import Group
 from posttrain.train import Facts, Rows
 
 AGREE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats, mean over tokens
 KEPT = ("rollout", "coef", "taken", "present", "history", "warned", "raised")  # of the learner, in a checkpoint
 STEER = 0.1  # K_beta of arXiv:1909.08593, section 2.2
 Collect = Callable[[int], tuple[list[Group], dict[str, float]]]  # number of the rollout -> groups, facts
-
-
-@dataclass(frozen=True)
-class Correction:
-    """Truncated importance weights for tokens that the sampler gave other log-probs than the trainer does."""
-
-    level: str = "token"
-    cap: float = 2.0
-    how: str = "truncate"
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,6 @@ class How:
     pad_id: int = 0
     mask_unfinished: bool = False
     normalise: bool = False
-    correction: Correction | None = None
 
     @property
     def updates(self) -> int:
@@ -340,7 +330,7 @@ class Learner:
     def _token_loss(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Tensor:
         """Policy loss, importance weights, KL and entropy, for every token."""
         loss_N = self.objective(t)
-        if c := self.how.correction:
+        if c := self.algorithm.correction:
             loss_N = loss_N * policy.importance(
                 t.old_N, at["behaviour"], t.sequence_N, t.sequences, level=c.level, cap=c.cap, how=c.how
             )

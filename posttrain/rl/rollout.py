@@ -1,7 +1,7 @@
 """Sampling and scoring: prompts in, groups of answers with rewards out. The half of a step that learns nothing.
 
 A judge may fail in many ways, and each is one clear message: it raises, takes too long, gives the wrong number of
-scores, or a score that is no number. Left out on purpose: log-probs under other models, credit, losses (online.py).
+scores, or a score that is no number. Left out on purpose: log-probs under other models, credit, losses (learner.py).
 """
 
 import asyncio
@@ -42,12 +42,13 @@ class Weighed:
     seconds: float = 600.0
 
 
-class Unfinished(BaseModel):
-    """What an answer pays that does not end by itself.
+class Shaping(BaseModel):
+    """What is done to a reward before anything is learned from it.
 
-    penalty: taken off its reward. buffer: tokens before max_new over which the penalty grows from nothing, so that
-    nearly too long is nearly as bad (soft overlong punishment of DAPO, eq. 13); 0: only unfinished answers pay.
-    mask: unfinished answers count in their group's mean, but nothing is learned from their tokens.
+    penalty: taken off where an answer does not end by itself. buffer: tokens before max_new over which the penalty
+    grows from nothing, so that nearly too long is nearly as bad (soft overlong punishment of DAPO, eq. 13); 0: only
+    unfinished answers pay. mask: unfinished answers count in their group's mean, but their tokens teach nothing.
+    normalise: rewards in standard deviations from the running mean of all so far.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,8 +56,9 @@ class Unfinished(BaseModel):
     penalty: float = Field(default=0.0, ge=0)
     buffer: int = Field(default=0, ge=0)
     mask: bool = False
+    normalise: bool = False
 
-    def of(self, sample: Sample, max_new: int) -> float:
+    def owed(self, sample: Sample, max_new: int) -> float:
         if sample.ended != "stop":
             return self.penalty
         over = len(sample.ids) - (max_new - self.buffer)
@@ -108,7 +110,7 @@ async def collect(
     prompts: int,
     n: int,
     how: Sampling,
-    unfinished: Unfinished,
+    shaping: Shaping,
     resample: int = 0,
 ) -> tuple[list[Group], dict[str, float]]:
     """`prompts` groups of n answers with rewards, and what there is to say of them.
@@ -122,7 +124,7 @@ async def collect(
     while len(groups) < prompts and tries <= resample:
         asks = take(prompts - len(groups))
         seeded = how.model_copy(update={"seed": how.seed + tries})
-        found = await answered(asks, sample, judges, n=n, how=seeded, unfinished=unfinished)
+        found = await answered(asks, sample, judges, n=n, how=seeded, shaping=shaping)
         drawn, tries = drawn + len(found), tries + 1
         groups += [g for g in found if resample == 0 or not g.flat]
         spare += [g for g in found if resample > 0 and g.flat]
@@ -138,7 +140,7 @@ async def answered(
     *,
     n: int,
     how: Sampling,
-    unfinished: Unfinished,
+    shaping: Shaping,
 ) -> list[Group]:
     """n answers to each prompt, scored by all judges."""
     drawn = await sample([a.ids for a in asks], n, how)
@@ -151,7 +153,7 @@ async def answered(
         for k, g in enumerate(groups):
             g.scores[name] = scores[k * n : (k + 1) * n]
     for g in groups:
-        owed = [unfinished.of(s, how.max_new) for s in g.samples]
+        owed = [shaping.owed(s, how.max_new) for s in g.samples]
         g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
     return groups
 
