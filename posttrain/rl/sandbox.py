@@ -83,7 +83,8 @@ def run(program: str, bounds: Bounds | None = None) -> Ran:
         )
     bounds = bounds or Bounds()
     with tempfile.TemporaryFile() as said:
-        inner = [sys.executable, "-I", "-S", "-c", LIMITED]
+        python = os.path.realpath(sys.executable)  # not the one of an environment that may lie in /tmp, hidden inside
+        inner = [python, "-I", "-S", "-c", LIMITED]
         limits = [int(bounds.seconds) + 1, bounds.memory << 20, bounds.processes, bounds.disk << 20]
         command = [*HELD, "sh", "-c", INSIDE, "sh", f"{bounds.disk}m", *inner, *map(str, limits)]
         status, late = _wait(command, program, said, bounds)
