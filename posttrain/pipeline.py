@@ -213,7 +213,7 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
-    inputs = {edge: prints for edge, prints in inputs.items() if prints and edge != AFTER}
+    inputs = {edge: prints for edge, prints in inputs.items() if prints}
     knobs = {k: v for k, v in stage.knobs().items() if k not in stage.places}
     return digest([type(stage).__name__, stage.version, knobs, inputs, dict(identity)])[:10]
 
@@ -233,7 +233,8 @@ def plan(stages: Mapping[str, Stage], root: Path) -> list[Step]:
 
 
 def _inputs(stage: Stage, prints: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    return {edge: tuple(prints[s] for s in sources) for edge, sources in stage.edges().items()}
+    """What the stage is made of: every edge but the one that only says when it may run."""
+    return {edge: tuple(prints[s] for s in sources) for edge, sources in stage.edges().items() if edge != AFTER}
 
 
 def _state(
@@ -268,7 +269,7 @@ def _changes(
         if last.knobs.get(knob) != new.get(knob):
             yield f"{knob}: {last.knobs.get(knob)!r} -> {new.get(knob)!r}"
     for edge, prints in inputs.items():
-        if edge != AFTER and tuple(last.inputs.get(edge, ())) != prints:
+        if tuple(last.inputs.get(edge, ())) != prints:
             yield f"input {edge} ({', '.join(stage.edges()[edge])}) is rebuilt"
     for what in sorted(last.identity.keys() | identity.keys()):
         if last.identity.get(what) != identity.get(what):

@@ -96,7 +96,7 @@ class Data(Stage):
 
     def _leaks(self, entries: Sequence[Entry], runtime: Runtime) -> dict[int, str]:
         items = [item for name in self.decontaminate for item in suite_texts(name)]
-        rows = [[m.content for m in (*question(e.row), *_answers(e.row)) if m.role != "system"] for e in entries]
+        rows = [[m.content for m in (*question(e.row), *answers(e.row)) if m.role != "system"] for e in entries]
         found = leaks(rows, [text for _, text in items], self.ngram)
         if found:
             runtime.progress.say(f"  {len(found)} rows hold an evaluation item and are left out, see ledger.jsonl")
@@ -184,18 +184,13 @@ def usable(entries: Sequence[Entry]) -> dict[int, str]:
     """Number -> reason of rows that teach nothing: an empty answer, an empty question, twice the same answer."""
     found = {}
     for n, (row, *_) in enumerate(entries):
-        if isinstance(row, Demo | Prompt) and not _answers(row) and not any(m.content.strip() for m in question(row)):
+        if isinstance(row, Demo | Prompt) and not answers(row) and not any(m.content.strip() for m in question(row)):
             found[n] = "empty prompt"
-        if any(not m.content.strip() for m in _answers(row)):
+        if any(not m.content.strip() for m in answers(row)):
             found[n] = "empty answer"
-        elif isinstance(row, Pair | Ranking) and len({m.content.strip() for m in _answers(row)}) == 1:
+        elif isinstance(row, Pair | Ranking) and len({m.content.strip() for m in answers(row)}) == 1:
             found[n] = "twice the same answer"
     return found
-
-
-def _answers(row: AnyRow) -> tuple[Any, ...]:
-    """The answers that a row trains, better one first."""
-    return row.messages[len(question(row)) :] if isinstance(row, Demo | Prompt) else answers(row)
 
 
 def unique(entries: list[Entry], how: Dedupe, ledger: list[Drop]) -> tuple[list[Entry], int]:
