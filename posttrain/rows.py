@@ -190,6 +190,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
+def set_aside(text: str, share: float) -> bool:
+    """Whether what `text` identifies falls into the held-out share, by its own hash: the same in every run."""
+    return int(digest(text), 16) % 1000 < 1000 * share
+
+
 def dump(row: Row) -> str:
     """One JSON line, fields that hold their default left out."""
     return json.dumps(row.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)

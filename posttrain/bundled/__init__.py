@@ -33,6 +33,15 @@ def rows(name: str) -> Path:
     return files[name]
 
 
+def rows_or_file(name: str, what: str) -> Path:
+    """`bundled:NAME` or the user's own file of `what`. Raises UserError where there is none."""
+    if name.startswith("bundled:"):
+        return rows(name.removeprefix("bundled:"))
+    if not Path(name).is_file():
+        raise UserError(f"no such file of {what}", where=name)
+    return Path(name)
+
+
 def digest() -> str:
     """Content hash of the packed model, 16 hex digits."""
     return sha256(PACKED.read_bytes()).hexdigest()[:16]

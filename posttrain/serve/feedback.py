@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from posttrain.dataset.text import group
 from posttrain.errors import UserError
-from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Row, Thumb, digest, read_jsonl, write_jsonl
+from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Row, Thumb, digest, read_jsonl, set_aside, write_jsonl
 
 REMEMBERED = 10_000  # completions that feedback can be about
 HELD_OUT = 0.1
@@ -143,7 +143,7 @@ class Log:
 
 def held_out(prompt: Messages) -> bool:
     """Whether a conversation is never trained on. By its first request, so that a second round cannot leak it."""
-    return int(digest(group(Prompt(messages=prompt))), 16) % 1000 < 1000 * HELD_OUT
+    return set_aside(group(Prompt(messages=prompt)), HELD_OUT)
 
 
 def mend(path: Path) -> None:

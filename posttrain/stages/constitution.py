@@ -27,7 +27,7 @@ from posttrain.judge.critic import Critic, Critique, Preference, Revision
 from posttrain.judge.llm import Pairwise
 from posttrain.judge.principles import Draft
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, write_jsonl
+from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, set_aside, write_jsonl
 from posttrain.spec import one_of_types
 from posttrain.stages.voice import Voice, wait
 
@@ -304,7 +304,7 @@ def pair(two: tuple[Draft, Draft], label: Preference, critic: str, least: float)
 
 def split(ids: Sequence[str], share: float) -> set[str]:
     """The ids held out, by their own hash: the same in every run."""
-    return {i for i in ids if int(digest(i), 16) % 1000 < 1000 * share}
+    return {i for i in ids if set_aside(i, share)}
 
 
 def counted(trails: Sequence[Trail], critic: Critic) -> Metrics:

@@ -111,7 +111,7 @@ class JudgeCard(Stage):
         return values | {"passed": float(card.passed), "asked": float(kept.asked), "cost": kept.cost}
 
     def _path(self) -> Path:
-        return _labelled(self.labelled)
+        return bundled.rows_or_file(self.labelled, "labelled pairs")
 
 
 class JudgePairs(Stage):
@@ -148,14 +148,6 @@ class JudgePairs(Stage):
             counts["rows"] += write_jsonl(out / f"{side}.jsonl", found)
         kept.close()
         return counts | {"asked": float(kept.asked), "cost": kept.cost}
-
-
-def _labelled(name: str) -> Path:
-    if name.startswith("bundled:"):
-        return bundled.rows(name.removeprefix("bundled:"))
-    if not Path(name).is_file():
-        raise UserError("no such file of labelled pairs", where=name)
-    return Path(name)
 
 
 def chosen(rows: Sequence[Labelled], limit: int | None) -> list[Labelled]:

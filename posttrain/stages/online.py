@@ -22,7 +22,7 @@ from posttrain.judge import items as by_rules
 from posttrain.judge.base import Answered, Judge, Rule
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
-from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
+from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
 
@@ -88,11 +88,7 @@ class OnlinePreference(Stage):
         return {"prompts": digest(self._path().read_text(encoding="utf-8"))}
 
     def _path(self) -> Path:
-        if self.prompts.startswith("bundled:"):
-            return bundled.rows(self.prompts.removeprefix("bundled:"))
-        if not Path(self.prompts).is_file():
-            raise UserError("no such file of prompts", where=self.prompts)
-        return Path(self.prompts)
+        return bundled.rows_or_file(self.prompts, "prompts")
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         if (out / "finished.json").exists():
@@ -122,7 +118,7 @@ class OnlinePreference(Stage):
         for item in found:
             by_rules.check(item.model_dump(), f"{self.prompts}: {item.id}")
         random.Random(self.seed).shuffle(found)
-        held = [i for i in found if int(digest(i.id), 16) % 1000 < 1000 * self.holdout][:WATCHED]
+        held = [i for i in found if set_aside(i.id, self.holdout)][:WATCHED]
         apart = {i.id for i in held}
         items = [i for i in found if i.id not in apart]
         if not items:
@@ -152,7 +148,7 @@ class OnlinePreference(Stage):
         }  # fmt: skip
         shown = "" if not facts["held"] else f", held-out prompts {mean(facts['held']):.3f}"
         runtime.progress.say(f"  round {number}: judge's mean {facts['score']:.3f}{shown}; {len(pairs)} pairs")
-        apart = {p.id for p in pairs if int(digest(p.id), 16) % 1000 < 1000 * self.holdout}
+        apart = {p.id for p in pairs if set_aside(p.id, self.holdout)}
         if number == 1 and len(pairs) - len(apart) < 2:
             raise UserError(
                 f"{len(items)} prompts gave {len(pairs)} pairs of answers that the judge tells apart",

@@ -20,7 +20,19 @@ from posttrain.judge.kindness import kind_refusal
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.redteam import search
 from posttrain.redteam.search import Goal, Try
-from posttrain.rows import Demo, Item, Message, Messages, Pair, Sample, digest, explain, read_jsonl, write_jsonl
+from posttrain.rows import (
+    Demo,
+    Item,
+    Message,
+    Messages,
+    Pair,
+    Sample,
+    digest,
+    explain,
+    read_jsonl,
+    set_aside,
+    write_jsonl,
+)
 from posttrain.stages.voice import Voice, wait
 
 
@@ -75,11 +87,11 @@ class RedTeam(Stage):
 
     def _write(self, tries: Sequence[Try], safe: Sequence[Try], out: Path) -> None:
         kept = [t for t in unique(tries) if t.broke]
-        pins = [t for t in kept if share(t.goal) < self.pinned]
-        trained = [t for t in kept if share(t.goal) >= self.pinned]
+        pins = [t for t in kept if set_aside(t.goal, self.pinned)]
+        trained = [t for t in kept if not set_aside(t.goal, self.pinned)]
         good = [t for t in unique(safe) if not t.refused]
         demos = [demo(t) for t in (*trained, *good)]
-        held = {d.id for d in demos if share(d.id) < self.holdout}
+        held = {d.id for d in demos if set_aside(d.id, self.holdout)}
         write_jsonl(out / "attempts.jsonl", (*tries, *safe))
         write_jsonl(out / "train.jsonl", (d for d in demos if d.id not in held))
         write_jsonl(out / "holdout.jsonl", (d for d in demos if d.id in held))
@@ -105,7 +117,7 @@ class RedTeamPairs(Stage):
             if not (folder / "attempts.jsonl").exists():
                 raise UserError("this is no red team's artefact", where=str(folder), remedy="name a red_team stage")
             pairs += read_jsonl(folder / "pairs.jsonl", Pair)
-        held = {p.id for p in pairs if share(p.id) < self.holdout}
+        held = {p.id for p in pairs if set_aside(p.id, self.holdout)}
         write_jsonl(out / "train.jsonl", (p for p in pairs if p.id not in held))
         write_jsonl(out / "holdout.jsonl", (p for p in pairs if p.id in held))
         return {"rows": float(len(pairs))}
@@ -161,9 +173,9 @@ def read_goals(source: str) -> Sequence[Goal]:
     return found
 
 
-def share(text: str) -> float:
-    """A number in [0, 1) from the text's own hash."""
-    return int(digest(text), 16) % 1000 / 1000
+def drawn(text: str) -> int:
+    """A place in an order that is no order: from the text's own hash."""
+    return int(digest(text), 16) % 1000
 
 
 def unique(tries: Sequence[Try]) -> list[Try]:
@@ -176,7 +188,7 @@ def twins(tries: Sequence[Try], goals: Sequence[Goal]) -> list[tuple[str, Goal]]
     safe = [g for g in goals if g.label != "harmful"]
     found: dict[tuple[str, str], tuple[str, Goal]] = {}
     for n, t in enumerate(t for t in tries if t.broke):
-        near = sorted(safe, key=lambda g: (g.category != t.category, share(f"{n} {g.id}")))
+        near = sorted(safe, key=lambda g: (g.category != t.category, drawn(f"{n} {g.id}")))
         fresh = next((g for g in near if (t.attack, g.id) not in found), None)
         if fresh:
             found[t.attack, fresh.id] = (t.attack, fresh)

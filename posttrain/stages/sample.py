@@ -24,7 +24,7 @@ from posttrain.judge.items import KINDS
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
 from posttrain.rl.rollout import Weighed, verdicts
-from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, write_jsonl
+from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
 
@@ -59,11 +59,7 @@ class Sampled(Stage):
         return found | rewards.source_identity({"judge": self.judge})
 
     def _path(self) -> Path:
-        if self.prompts.startswith("bundled:"):
-            return bundled.rows(self.prompts.removeprefix("bundled:"))
-        if not Path(self.prompts).is_file():
-            raise UserError("no such file of prompts", where=self.prompts)
-        return Path(self.prompts)
+        return bundled.rows_or_file(self.prompts, "prompts")
 
     def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Any]:
         """The rows that a prompt and its answers give."""
@@ -89,7 +85,7 @@ class Sampled(Stage):
             sampled = Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, t: tick(done, tokens=t))
             groups = asyncio.run(judged(items, asyncio.run(sampled), judge))
         found = [row for item, group in zip(items, groups) for row in self.rows(item, group)]
-        held = {r.id for r in found if int(digest(r.id), 16) % 1000 < 1000 * self.holdout}
+        held = {r.id for r in found if set_aside(r.id, self.holdout)}
         write_jsonl(out / "train.jsonl", (r for r in found if r.id not in held))
         write_jsonl(out / "holdout.jsonl", (r for r in found if r.id in held))
         curve = gain([[a.score for a in group] for group in groups])
