@@ -4,9 +4,10 @@ Every Hugging Face decoder that goes through transformers' attention interface c
 travels in the model's keyword arguments (`model(..., layout=pack.layout)`). Without a layout the call is an ordinary
 one (generation with a cache, say) and goes to transformers' sdpa, or to `dense` where a model caps its scores.
 
-Back ends: `packed` (CPU: one operator that torch.compile does not look into, with a backward of its own, since
-PyTorch's CPU backward of attention is 3-4 times slower than batched products), `varlen` (CUDA), and `dense`, which is
-slow and obviously right. Sliding windows and soft caps are exact in `packed` and `dense`.
+Back ends: `packed` (CPU: one operator that torch.compile does not look into; C code where the machine has a compiler
+(kernels/), else PyTorch's forward with a backward of our own, since PyTorch's is 3-4 times slower than batched
+products), `varlen` (CUDA), and `dense`, which is slow and obviously right. Sliding windows and soft caps are exact in
+`packed` and `dense`.
 
 Shapes: T tokens, H query heads, K key/value heads, G = H / K, D head size, S segments, R query rows of a block (live
 ones first), J keys of a block.
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from posttrain import kernels
 from posttrain.packing import Gathered, Layout, Segment
 
 NAME = "posttrain"
@@ -177,6 +179,8 @@ def packed(
 
     window 0 and softcap 0: none. Tokens outside every segment get zero and are seen by nobody.
     """
+    if kernels.fits(q_THD) and (done := kernels.forward(q_THD, k_TKD, v_TKD, segments_S4, scale, window, softcap)):
+        return done
     out = torch.zeros(q_THD.shape, dtype=q_THD.dtype)
     lse_TH = torch.zeros(q_THD.shape[:2], dtype=torch.float64 if q_THD.dtype == torch.float64 else torch.float32)
     for s in Layout(segments_S4).segments():
@@ -210,6 +214,10 @@ def packed_backward(
     p = exp(s - lse), dv = p^T g, dp = g v^T, ds = p (dp - sum_D g out), dq = ds k, dk = ds^T q. Keys seen by several
     blocks add up in fp32.
     """
+    if kernels.fits(q_THD):
+        how = (segments_S4, scale, window, softcap)
+        if grads := kernels.backward(g_THD, q_THD, k_TKD, v_TKD, out_THD, lse_TH, *how):
+            return grads
     kv, wide = k_TKD.shape[1], lse_TH.dtype
     g_THD = g_THD.contiguous()
     delta_THS = (g_THD.to(wide) * out_THD).sum(-1, keepdim=True)

@@ -50,6 +50,7 @@ def _torch() -> Iterator[str]:
         return
     import torch
 
+    from posttrain import kernels
     from posttrain.model import choose
     from posttrain.pipeline import Runtime
 
@@ -63,6 +64,10 @@ def _torch() -> Iterator[str]:
         yield "gpu          none found; the CPU will be used"
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     yield f"compiler     {compiler or 'none: layers run uncompiled, slower; install g++'}"
+    attention = (
+        "C code" if kernels.library() else "PyTorch's operators, slower: no C compiler, or POSTTRAIN_KERNELS is off"
+    )
+    yield f"attention    on the CPU: {attention}"
 
 
 def _free(path: Path) -> str:

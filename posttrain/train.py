@@ -67,6 +67,7 @@ class Master:
         same = all(p.dtype == torch.float32 for p in self.compute)
         self.weights = self.compute if same else [p.detach().float().clone() for p in self.compute]
         self.grads = [torch.zeros_like(w, dtype=torch.float32) for w in self.weights]
+        self.first = True  # the next micro-batch is the first of its step: its gradients replace, they are not added
         decay = [w for w in self.weights if w.ndim > 1]
         rest = [w for w in self.weights if w.ndim <= 1]
         groups = [{"params": decay, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -74,10 +75,13 @@ class Master:
 
     def collect(self) -> None:
         """Add the compute weights' gradients to the fp32 ones and clear them."""
-        pairs = [(g, p.grad) for g, p in zip(self.grads, self.compute) if p.grad is not None]
-        torch._foreach_add_([g for g, _ in pairs], [x.float() for _, x in pairs])
-        for p in self.compute:
+        for total, p in zip(self.grads, self.compute):
+            if self.first:
+                total.copy_(p.grad if p.grad is not None else torch.zeros_like(p))
+            elif p.grad is not None:
+                total.add_(p.grad)
             p.grad = None
+        self.first = False
 
     def step(self, lr: float, clip: float) -> float:
         """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
@@ -91,9 +95,9 @@ class Master:
                 group["lr"] = lr
             self.adamw.step()
             self.publish()
-        for w, g in zip(self.weights, self.grads):
+        for w in self.weights:
             w.grad = None
-            g.zero_()
+        self.first = True
         return norm
 
     @torch.no_grad()

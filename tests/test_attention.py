@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from posttrain import attention
+from posttrain import attention, kernels
 from posttrain.attention import attend, dense, visible
 from posttrain.packing import Branch, Doc, Layout, Segment, build
 
@@ -27,6 +27,15 @@ def _inputs(dtype, tokens=TOKENS, seed=0):
     return (q, k, v), torch.randn(1, tokens, H, D, dtype=dtype)
 
 
+@pytest.fixture(params=["c", "torch"])
+def backend(request, monkeypatch):
+    """The C code, or PyTorch's operators as on a machine without a compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "fits", lambda q_THD: False)
+    elif kernels.library() is None:
+        pytest.skip("no C compiler here")
+
+
 def _both(dtype, window, softcap):
     """(output, gradients) of the packed back end and of the oracle, the oracle in fp32 at least."""
     qkv, weight = _inputs(dtype)
@@ -41,7 +50,7 @@ def _both(dtype, window, softcap):
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 7, 64, 1000])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 5e-6), (torch.bfloat16, 3e-2)])
-def test_equals_the_dense_definition(dtype, bound, window, softcap):
+def test_equals_the_dense_definition(backend, dtype, bound, window, softcap):
     for mine, theirs in zip(*_both(dtype, window, softcap), strict=True):
         assert (mine - theirs).abs().max() <= bound * theirs.abs().max()
 
@@ -67,7 +76,7 @@ def test_dense_equals_pytorch():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_documents_are_isolated_bit_for_bit(dtype):
+def test_documents_are_isolated_bit_for_bit(backend, dtype):
     """Changing one document's queries, keys and values leaves the others' outputs and gradients bit-equal."""
     (q, k, v), weight = _inputs(dtype)
     first = slice(0, 390)
@@ -84,7 +93,7 @@ def test_documents_are_isolated_bit_for_bit(dtype):
         assert not torch.equal(before[:, :, first], after[:, :, first])
 
 
-def test_padding_is_zero_and_harmless():
+def test_padding_is_zero_and_harmless(backend):
     qkv, weight = _inputs(torch.float32)
     out = attend(None, *qkv, None, layout=LAYOUT)[0]
     grads = torch.autograd.grad((out * weight).sum(), qkv)
@@ -92,7 +101,7 @@ def test_padding_is_zero_and_harmless():
     assert not any(g[:, :, 666:].any() for g in grads)
 
 
-def test_huge_scores_do_not_overflow():
+def test_huge_scores_do_not_overflow(backend):
     """A hidden key may score far above the visible ones; its exponential must not become NaN through inf x 0."""
     (q, k, v), weight = _inputs(torch.float32)
     with torch.no_grad():
@@ -157,3 +166,40 @@ def test_sinks_are_refused():
     qkv, _ = _inputs(torch.float32)
     with pytest.raises(NotImplementedError, match="sinks"):
         attend(None, *qkv, None, layout=LAYOUT, s_aux=torch.zeros(H))
+
+
+def test_c_code_is_bit_equal_for_any_number_of_threads():
+    """A task writes only its own tokens and adds in a fixed order."""
+    (q, k, v), weight = _inputs(torch.float32)
+    threads, runs = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            out = attend(None, q, k, v, None, layout=LAYOUT)[0]
+            runs.append((out, *torch.autograd.grad((out * weight).sum(), (q, k, v))))
+    finally:
+        torch.set_num_threads(threads)
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
+
+
+def test_c_code_leaves_odd_layouts_to_pytorch():
+    """Segment 1's prefix is half of segment 0, which is no family; the answer is right all the same."""
+    layout = Layout.of([Segment(0, 20, 0, 0), Segment(20, 30, 0, 10)])
+    q, k, v = (torch.randn(1, h, 30, D) for h in (H, K, K))
+    theirs = dense(q, k, v, visible(layout, 30), scale=D**-0.5).transpose(1, 2)
+    torch.testing.assert_close(attend(None, q, k, v, None, layout=layout)[0], theirs, rtol=0, atol=1e-6)
+    rows = [x[0].transpose(0, 1) for x in (q, k, v)]
+    if kernels.library():
+        assert kernels.forward(*rows, layout.segments_S4, 0.25, 0, 0.0) is None
+
+
+def test_a_machine_without_a_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
+    kernels.library.cache_clear()
+    try:
+        assert kernels.library() is None
+        assert not kernels.fits(torch.zeros(1, 1, 16))
+    finally:
+        kernels.library.cache_clear()
