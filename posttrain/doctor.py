@@ -64,10 +64,8 @@ def _torch() -> Iterator[str]:
         yield "gpu          none found; the CPU will be used"
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     yield f"compiler     {compiler or 'none: layers run uncompiled, slower; install g++'}"
-    attention = (
-        "C code" if kernels.library() else "PyTorch's operators, slower: no C compiler, or POSTTRAIN_KERNELS is off"
-    )
-    yield f"attention    on the CPU: {attention}"
+    without = "PyTorch's operators, slower: no C compiler, or POSTTRAIN_KERNELS is off"
+    yield f"attention    on the CPU: {'C code' if kernels.library('attention') else without}"
 
 
 def _free(path: Path) -> str:

@@ -1,8 +1,9 @@
-"""Attention in C for the CPU: compiled once by the machine's own compiler, kept in the cache, called through ctypes.
+"""C code for the CPU: compiled once by the machine's own compiler, kept in the cache, called through ctypes.
 
-PyTorch's CPU attention is slow on packs of short documents and its backward slower still; attention.c makes the same
-sums in fp32, family by family. Where there is no C compiler, or POSTTRAIN_KERNELS is off, `fits` says no and
-attention.py does everything with PyTorch's operators.
+attention.c: PyTorch's CPU attention is slow on packs of short documents and its backward slower still; the same sums in
+fp32, family by family (`fits`, `forward`, `backward`). decode.c: one decoding step of a Llama-like model, which
+PyTorch spends mostly between its operators (used by sampler/native.py).
+Where there is no C compiler, or POSTTRAIN_KERNELS is off, `library` is None and PyTorch's operators do everything.
 Left out on purpose: other devices (CUDA has attention of variable length), float64, a build step at installation.
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from posttrain import bundled
 
-SOURCE = Path(__file__).with_name("attention.c")
+SOURCES = {name: Path(__file__).with_name(f"{name}.c") for name in ("attention", "decode")}
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
 DTYPES = (torch.float32, torch.bfloat16)
 LANES = 16  # head sizes are multiples of this
@@ -45,7 +46,7 @@ class _Shape(ctypes.Structure):
 
 def fits(q_THD: Tensor) -> bool:
     """Whether the C code can do this attention here."""
-    return q_THD.dtype in DTYPES and q_THD.shape[-1] % LANES == 0 and library() is not None
+    return q_THD.dtype in DTYPES and q_THD.shape[-1] % LANES == 0 and library("attention") is not None
 
 
 def forward(
@@ -83,41 +84,36 @@ def _pointer(x: Tensor) -> ctypes.c_void_p:
 
 def _call(name: str, *args: object) -> bool:
     """False: a segment's prefix is not the first segment of its family."""
-    loaded = library()
-    assert loaded is not None
-    status = getattr(loaded, name)(*args)
+    status = getattr(library("attention"), name)(*args)
     if status > 1:
         raise MemoryError("attention could not get its working memory")
     return bool(status == 0)
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled code; None where it is switched off or cannot be compiled or loaded."""
+def library(name: str) -> ctypes.CDLL | None:
+    """The compiled code of NAME.c; None where it is switched off or cannot be compiled or loaded."""
     if os.environ.get("POSTTRAIN_KERNELS", "on") == "off" or not sys.platform.startswith("linux"):
         return None
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         return None
     try:
-        loaded = ctypes.CDLL(str(_compiled(compiler)))
+        return ctypes.CDLL(str(_compiled(SOURCES[name], compiler)))
     except (OSError, subprocess.SubprocessError):
         return None
-    for name in ("forward", "backward"):
-        getattr(loaded, name).restype = ctypes.c_int
-    return loaded
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(source: Path, compiler: str) -> Path:
     """The shared library in the cache, made if need be. Its name says what it was made of, and for which processor."""
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-    name = sha256("\n".join((SOURCE.read_text(), *FLAGS, compiler, flags)).encode()).hexdigest()[:16]
-    path = bundled.cache() / "kernels" / f"{name}.so"
+    digest = sha256("\n".join((source.read_text(), *FLAGS, compiler, flags)).encode()).hexdigest()[:16]
+    path = bundled.cache() / "kernels" / f"{source.stem}-{digest}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / "made.so"
-            command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+            command = [compiler, *FLAGS, "-o", str(made), str(source), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             made.replace(path)
     return path

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posttrain import kernels
 from posttrain.errors import UserError
 from posttrain.sampler import forward
+from posttrain.sampler.native import Native
 
 ROUND = 32  # tokens: prompts and the looked-at cache are rounded up to multiples of it
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # slots that a step looks at: few different shapes
@@ -63,14 +65,23 @@ class Reading:
         real = sum(lengths)
         self.token_NP.view(-1)[self.place_T[:real]] = torch.arange(real, device=device)
         self.last_N = torch.tensor(lengths, device=device).cumsum(0) - 1
+        end_N = self.last_N.cpu() + 1
+        begin_N, nothing_N = end_N - torch.tensor(lengths), torch.zeros_like(end_N)
+        self.segments_S4 = torch.stack([begin_N, end_N, nothing_N, nothing_N], 1)  # of packing.Layout
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, cap: float | None
     ) -> Tensor:
-        q, k, v = (x[0].transpose(0, 1)[self.token_NP].transpose(1, 2) for x in (q, k, v))
+        packed = [x[0].transpose(0, 1) for x in (q, k, v)]
+        k, v = (x[self.token_NP].transpose(1, 2) for x in packed[1:])
         self.keys[layer], self.values[layer] = k, v
+        if q.device.type == "cpu" and kernels.fits(packed[0]):
+            done = kernels.forward(*packed, self.segments_S4, scale, window or 0, cap or 0.0)
+            assert done is not None  # every prompt is a family of its own
+            return done[0].transpose(0, 1)[None]
+        q = packed[0][self.token_NP].transpose(1, 2)
         if cap is None and (window is None or window >= self.longest):
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
         else:
@@ -153,6 +164,7 @@ class Batched:
         self.hf, self.slots, self.positions = hf, slots, round_up(positions)
         self.device = next(hf.parameters()).device
         self.loan = forward.Loan(hf, forward.NAME)
+        self.native = Native.of(hf)
         self.keeps = "logits_to_keep" in inspect.signature(hf.forward).parameters
         self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
         self.values: dict[int, Tensor] = {}
@@ -187,6 +199,8 @@ class Batched:
 
         A few slots more may be computed for the sake of few shapes; they are free, and writing to them harms nobody.
         """
+        if self.native:
+            return self.native.step(tokens, positions, self.keys, self.values)
         size = min(next((s for s in SIZES if s >= len(tokens)), self.slots), self.slots)
         spare = [0] * (size - len(tokens))
         token_B1, position_B1 = (torch.tensor([*x, *spare], device=self.device)[:, None] for x in (tokens, positions))
