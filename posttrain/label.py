@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from posttrain import listen
 from posttrain.errors import UserError, nearest
 from posttrain.files import records
 from posttrain.rows import Message, Messages, Prompt, digest
@@ -34,7 +35,7 @@ def label(
 
     if bool(models) != bool(prompts):
         raise UserError("--models and --prompts belong together", remedy="--models A B --prompts FILE")
-    listener = listen(host, port)
+    listener = listen.bind(host, port)
     with closing(listener), closing(Store.open(db)) as store:
         settled = settle(store, project, kind, title, labels, say)
         if items:
@@ -171,35 +172,13 @@ def newest(name: str) -> str:
     return str(max(made, key=lambda p: p.stat().st_mtime)) if made else name
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound before anything else is done, so that a port in use costs nothing."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise UserError(
-            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            remedy="another --port (0 takes a free one) or --host",
-        ) from None
-    return listener
-
-
 def serve(store: "Store", slug: str, listener: socket.socket, say: Say) -> None:
-    import uvicorn
-
     from posttrain.web import create_app
 
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    first = store.first_admin_link()
+    address, first = listen.opened(listener), store.first_admin_link()
     if first:
         say(f"first administrator (this link works once): {address}/join/{first}")
-    if host not in ("127.0.0.1", "::1"):
+    if not listen.local(listener):
         say("others can reach this address: put a reverse proxy with TLS before it, or passwords travel bare")
     say(f"labelling {slug}: {address}/p/{slug}   (Ctrl-C ends)")
-    config = uvicorn.Config(create_app(store), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    listen.serve(create_app(store), listener, access_log=False, server_header=False)
