@@ -10,7 +10,7 @@ head hash of a snapshot, kept elsewhere (in a model's record).
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -54,12 +54,23 @@ def append(
     conn: Connection, now: float, project: str, kind: str, person: Person, body: dict[str, Any], **count: int
 ) -> Event:
     """Appends inside the caller's transaction and adds `count` to the head's counters (votes=1, done=-1 ...)."""
+    return append_all(conn, now, project, [(kind, person, body)], **count)[0]
+
+
+def append_all(
+    conn: Connection, now: float, project: str, said: Sequence[tuple[str, Person, dict[str, Any]]], **count: int
+) -> list[Event]:
+    """One event for each (kind, person, body), in that order, as append does; `count` is of all of them."""
     head = conn.execute(HEAD, {"of": project}).one()
-    event = link(head.number + 1, project, kind, float(max(now, head.at)), person.id, body, head.hash)
-    conn.execute(INSERT, event.model_dump() | {"body": canonical(body)})
+    number, previous, at, found = head.number, head.hash, float(max(now, head.at)), []
+    for kind, person, body in said:
+        event = link(number + 1, project, kind, at, person.id, body, previous)
+        number, previous = event.number, event.hash
+        found.append(event)
+    conn.execute(INSERT, [event.model_dump() | {"body": canonical(event.body)} for event in found])
     more = {f"more_{name}": count.get(name, 0) for name in COUNTERS}
-    conn.execute(MOVE, {"of": project, "to": event.number, "new": event.hash, "when": event.at} | more)
-    return event
+    conn.execute(MOVE, {"of": project, "to": number, "new": previous, "when": at} | more)
+    return found
 
 
 def of_row(row: Row[Any]) -> Event:
