@@ -138,7 +138,8 @@ class World:
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.server:
-            self.server.send_signal(how)
+            for pid in descendants(self.server.pid) if how == signal.SIGKILL else [self.server.pid]:
+                os.kill(pid, how)  # a kill hits the workers too
             self.server.wait()
 
     def processor(self) -> dict[str, float]:

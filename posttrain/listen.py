@@ -1,9 +1,16 @@
-"""A socket to serve on, and uvicorn on it: shared by `posttrain serve` and `posttrain label`.
+"""A socket to serve on, and uvicorn on it in one process or several, for `posttrain serve` and `posttrain label`.
 
-Left out on purpose: TLS and names of sites (a reverse proxy has them).
+Left out on purpose: TLS and names of sites (a reverse proxy has them), and reloading.
 """
 
+import multiprocessing
+import os
+import signal
 import socket
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
 from typing import Any
 
 from posttrain.errors import UserError
@@ -47,3 +54,39 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
     import uvicorn
 
     uvicorn.Server(uvicorn.Config(app, log_level="warning", **options)).run(sockets=[listener])
+
+
+def serve_many(make: Callable[[], Any], listener: socket.socket, workers: int, **options: Any) -> None:
+    """Several processes take connections from one socket, each with the application that make(), which can be pickled,
+    returns there. One that dies is replaced; when this process ends, by whatever signal, they end too.
+    """
+    spawn = multiprocessing.get_context("spawn")
+
+    def begun() -> Any:
+        process = spawn.Process(target=_worker, args=(make, listener, options), daemon=True)
+        process.start()
+        return process
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    running = [begun() for _ in range(workers)]
+    try:
+        while True:
+            wait([process.sentinel for process in running])
+            time.sleep(1)  # one that cannot even start must not keep the machine busy
+            running = [process if process.is_alive() else begun() for process in running]
+    except KeyboardInterrupt:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join(10)
+
+
+def _worker(make: Callable[[], Any], listener: socket.socket, options: dict[str, Any]) -> None:
+    def orphaned() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=orphaned, daemon=True).start()
+    serve(make(), listener, **options)
