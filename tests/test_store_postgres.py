@@ -20,7 +20,7 @@ import pytest
 import test_store
 from feedback_store import person, project, recount, survives_a_kill, vote
 
-from posttrain.store import Store, Unavailable, events, schema
+from posttrain.store import Store, Unavailable, chain, schema
 
 globals().update({name: test for name, test in vars(test_store).items() if name.startswith("test_")})
 cheap_passwords, clock, store = test_store.cheap_passwords, test_store.clock, test_store.store
@@ -66,7 +66,7 @@ class Server:
         """An empty store: emptied, or where a test has meddled with the triggers, copied anew."""
         blank = ["DROP DATABASE IF EXISTS test", "CREATE DATABASE test TEMPLATE blank OWNER labels"]
         tables = ", ".join(t.name for t in schema.meta.sorted_tables)
-        head = f"INSERT INTO heads (project, number, hash, at) VALUES ('', 0, '{events.ZERO}', 0)"
+        head = f"INSERT INTO heads (project, number, hash, at) VALUES ('', 0, '{chain.ZERO}', 0)"
         empty = ["SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", head]
         try:
             if self.sql(TRIGGERS, database="test") != ["SELECT 1"]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from posttrain.errors import UserError
 from posttrain.rows import canonical, digest
-from posttrain.store import events, labels, people
+from posttrain.store import chain, events, labels, people
 from posttrain.store.database import Database
 from posttrain.store.errors import Closed, Conflict, Forbidden, Missing
 from posttrain.store.rows import Member, Person, Project, ProjectSettings, Role, TaskItem
@@ -282,7 +282,7 @@ def add_items(db: Database, by: Person, slug: str, new: Iterable[TaskItem]) -> i
             return 0
         bodies = [_body(item) for item in rows]
         golden = sum(item.gold is not None for item in rows)
-        whole = events.digest_of(bodies)
+        whole = chain.digest_of(bodies)
         body = {"count": len(rows), "gold": golden, "digest": whole}
         event = events.append(
             conn, db.clock(), slug, "items", by, body, plain_items=len(rows) - golden, gold_items=golden
