@@ -3,17 +3,21 @@
     python benchmarks/label_load.py --db sqlite:///load.db --annotators 200 --rate 50 --seconds 60
     python benchmarks/label_load.py --db postgresql://user@host/name --rate 200
 
-Starts `posttrain label` as a process of its own. Each annotator signs in, opens the labelling page and then answers as
-the page's script does: one POST an answer, which returns the receipt (number and hash of the event) and the next task.
-Answers begin at the target rate, whether or not earlier ones have come back. In the middle the server gets SIGKILL and
-is started again; annotators send again what was not acknowledged. At the end: every receipt stands in the chain, no
-person judged an item twice, the chain verifies. Requests that met the dead server are counted apart, not in the times.
-The client shares the machine's cores with the server. Left out on purpose: thinking time by its real distribution.
+Starts `posttrain label` as a process of its own. Each annotator has a session and a connection, opens the labelling
+page, lets it fetch the task after the first, and then answers as the page's script does: one POST an answer, which
+returns the receipt (number and hash of the event) and the next task, whose text is looked into. A share of them
+(`--plain`) has no script: the form is posted, the redirect followed, the next page read. Answers begin at the target
+rate, whether or not earlier ones have come back. In the middle the server gets SIGKILL and is started again; annotators
+send again what was not acknowledged. At the end: every receipt stands in the chain, no person judged an item twice, the
+chain verifies. Requests that met the dead server are counted apart, not in the times. Client, server and database share
+the machine's cores; the processor time of each is told by vote. The client speaks plain HTTP/1.1 over sockets, since
+httpx costs more than what it measures. Left out on purpose: thinking time by its real distribution.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import signal
@@ -25,10 +29,11 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import argon2
-import httpx
 
 from posttrain.rows import Message
 from posttrain.store import SYSTEM, Candidate, Missing, ProjectSettings, Store, TaskItem
@@ -44,27 +49,28 @@ def main() -> None:
     parser.add_argument("--annotators", type=int, default=200)
     parser.add_argument("--rate", type=float, default=50.0, help="votes a second")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--plain", type=float, default=0.05, help="share of annotators without the page's script")
+    parser.add_argument("--server", default="", help="further options of posttrain label, as one text")
     parser.add_argument("--no-kill", action="store_true")
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         db = given.db or f"sqlite:///{folder}/load.db"
-        report = measure(db, given.annotators, given.rate, given.seconds, kill=not given.no_kill)
+        world = World(db, given.server.split(), given.rate, given.seconds, not given.no_kill)
+        report = measure(world, given.annotators, given.plain)
     print(json.dumps(report, indent=2))
     sys.exit(0 if report["lost"] == 0 and report["chain_ok"] and report["judged_twice"] == 0 else 1)
 
 
-def measure(db: str, people: int, rate: float, seconds: float, *, kill: bool) -> dict[str, Any]:
+def measure(world: "World", people: int, plain: float) -> dict[str, Any]:
     started = time.monotonic()
-    sessions = prepare(db, people, items=int(2 * rate * seconds) + 100)
+    sessions = prepare(world.db, people, items=int(2 * world.rate * world.seconds) + 100)
     print(f"prepared {people} annotators in {time.monotonic() - started:.0f} s", file=sys.stderr)
-    port = free_port()
-    world = World(db, port, rate, seconds, kill)
     try:
         world.start()
-        asyncio.run(world.run(sessions))
+        asyncio.run(world.run(sessions, plain))
     finally:
         world.stop()
-    return world.report() | check(db, world.receipts)
+    return world.report() | check(world.db, world.receipts)
 
 
 def prepare(db: str, people: int, items: int) -> list[str]:
@@ -103,59 +109,65 @@ def free_port() -> int:
 class World:
     """The server process, its annotators, and what was measured."""
 
-    def __init__(self, db: str, port: int, rate: float, seconds: float, kill: bool):
-        self.db, self.port, self.rate, self.seconds, self.kill = db, port, rate, seconds, kill
+    def __init__(self, db: str, options: list[str], rate: float, seconds: float, kill: bool):
+        self.db, self.options, self.port = db, options, free_port()
+        self.rate, self.seconds, self.kill = rate, seconds, kill
         self.times: dict[str, list[float]] = defaultdict(list)
         self.before_kill: list[float] = []  # of all requests: after it, times hold the queue that gathered meanwhile
         self.killed = False
         self.receipts: list[tuple[int, str]] = []
+        self.unread = 0  # acknowledged to somebody without the script, who is told no receipt
         self.refused: Counter[str] = Counter()
         self.server: subprocess.Popen[bytes] | None = None
         self.begun = self.ended = self.dead_for = 0.0
         self.late = 0
+        self.spent: dict[str, float] = {}
 
     def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "posttrain",
-            "label",
-            "--project",
-            SLUG,
-            "--db",
-            self.db,
-            "--port",
-            str(self.port),
-        ]
+        command = [sys.executable, "-m", "posttrain", "label", "--project", SLUG, "--db", self.db]
+        command += ["--port", str(self.port), *self.options]
         self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
         until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
-                httpx.get(f"http://127.0.0.1:{self.port}/sign-in", timeout=2)
-                return
-            except httpx.TransportError:
+                with urlopen(f"http://127.0.0.1:{self.port}/sign-in", timeout=2):
+                    return
+            except OSError:
                 time.sleep(0.05)
         raise SystemExit("the server did not start within a minute")
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.server:
-            self.server.send_signal(how)
+            for pid in descendants(self.server.pid) if how == signal.SIGKILL else [self.server.pid]:
+                os.kill(pid, how)  # a kill hits the workers too
             self.server.wait()
 
-    async def run(self, sessions: list[str]) -> None:
-        limits = httpx.Limits(max_connections=len(sessions), max_keepalive_connections=len(sessions))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", limits=limits, timeout=30) as client:
-            people = [Annotator(self, client, s) for s in sessions]
-            for i in range(0, len(people), 10):  # they do not all arrive in the same second
-                await asyncio.gather(*(p.open() for p in people[i : i + 10]))
-            self.times.clear()
-            self.before_kill.clear()
-            self.begun = time.monotonic()
-            killer = asyncio.create_task(self.murder()) if self.kill else None
-            await self.pace(people)
-            if killer:
-                await killer
-            self.ended = time.monotonic()
+    def processor(self) -> dict[str, float]:
+        """Seconds that each side has used so far."""
+        server = seconds_of(descendants(self.server.pid)) if self.server else 0.0
+        postgres = [p for p, (name, _) in processes().items() if name == "postgres"]
+        return {"client": time.process_time(), "server": server, "database": seconds_of(postgres)}
+
+    async def run(self, sessions: list[str], plain: float) -> None:
+        people = [Annotator(self, s, n < plain * len(sessions)) for n, s in enumerate(sessions)]
+        random.Random(0).shuffle(people)
+        for i in range(0, len(people), 10):  # they do not all arrive in the same second
+            await asyncio.gather(*(p.open() for p in people[i : i + 10]))
+        self.times.clear()
+        self.before_kill.clear()
+        before, self.begun = self.processor(), time.monotonic()
+        killer = asyncio.create_task(self.murder(before)) if self.kill else None
+        await self.pace(people)
+        if killer:
+            await killer
+        else:
+            self.account(before)
+        self.ended = time.monotonic()
+
+    def account(self, before: dict[str, float]) -> None:
+        """Processor milliseconds a vote, of each side, since `before`."""
+        votes, now = max(1, len(self.receipts) + self.unread), self.processor()
+        self.spent = {side: round(1000 * (now[side] - before[side]) / votes, 2) for side in now}
 
     async def pace(self, people: list["Annotator"]) -> None:
         """Answers begin at the target rate, each by whoever has been free longest."""
@@ -174,19 +186,20 @@ class World:
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
 
-    async def murder(self) -> None:
+    async def murder(self, before: dict[str, float]) -> None:
         await asyncio.sleep(self.seconds / 2)
+        self.account(before)
         self.killed, died = True, time.monotonic()
         await asyncio.to_thread(self.stop, signal.SIGKILL)
         await asyncio.to_thread(self.start)
         self.dead_for = time.monotonic() - died
 
     def report(self) -> dict[str, Any]:
-        took = self.ended - self.begun
+        took, votes = self.ended - self.begun, len(self.receipts) + self.unread
         return {
             "database": self.db.split(":")[0], "seconds": round(took, 1),
             "server_down_seconds": round(self.dead_for, 2),
-            "votes_acknowledged": len(self.receipts), "votes_per_second": round(len(self.receipts) / took, 1),
+            "votes_acknowledged": votes, "votes_per_second": round(votes / took, 1), "processor_ms_a_vote": self.spent,
             "target_rate": self.rate, "begun_late": self.late, "refused": dict(self.refused),
             **{name: quantiles(values) for name, values in sorted(self.times.items())},
             "all_before_the_kill": quantiles(self.before_kill),
@@ -200,57 +213,105 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
     return {"n": len(seconds), **{f"p{q}_ms": round(1000 * cut[q - 1], 1) for q in (50, 95, 99)}}
 
 
+class Reply(NamedTuple):
+    status: int
+    place: str  # where a redirect leads
+    text: str
+
+
+class Browser:
+    """One connection to the server, kept alive, opened again after it broke: HTTP/1.1, bodies of a told length."""
+
+    def __init__(self, port: int, session: str):
+        self.port, self.cookie = port, f"host: 127.0.0.1\r\ncookie: session={session}\r\n"
+        self.pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, method: str, path: str, headers: str = "", fields: dict[str, str] | None = None) -> Reply:
+        body = urlencode(fields or {})
+        if fields is not None:
+            headers += f"content-type: application/x-www-form-urlencoded\r\ncontent-length: {len(body)}\r\n"
+        try:
+            if self.pipe is None:
+                self.pipe = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = self.pipe
+            writer.write(f"{method} {path} HTTP/1.1\r\n{self.cookie}{headers}\r\n{body}".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            text = await reader.readexactly(int(found(r"(?i)content-length: (\d+)", head)))
+        except (OSError, EOFError):
+            if self.pipe is not None:
+                self.pipe[1].close()
+            self.pipe = None
+            raise
+        place = re.search(r"(?i)location: (\S+)", head)
+        return Reply(int(head[9:12]), place[1] if place else "", text.decode())
+
+
 class Annotator:
-    """One browser: opens the page, then answers the task it shows, as label.js does."""
+    """One person: opens the page, then answers the task it shows, as label.js does or, `plain`, as its form does."""
 
-    def __init__(self, world: World, client: httpx.AsyncClient, session: str):
-        self.world, self.client = world, client
-        self.headers = {"cookie": f"session={session}"}
-        self.csrf, self.tasks = "", []
+    def __init__(self, world: World, session: str, plain: bool):
+        self.world, self.plain, self.browser = world, plain, Browser(world.port, session)
+        self.csrf, self.tasks = "", [""]
 
-    async def call(self, name: str, method: str, path: str, **how: Any) -> httpx.Response:
+    async def call(self, name: str, method: str, path: str, fields: dict[str, str] | None = None) -> Reply:
         """One request, sent again while the server is dead; only the attempt that was answered is timed."""
+        script = not self.plain and name != "page"
+        headers = f"x-csrf-token: {self.csrf}\r\nx-fragment: 1\r\n" if script else ""
         while True:
             begun = time.monotonic()
             try:
-                answer = await self.client.request(method, path, headers=self.headers | how.pop("headers", {}), **how)
+                answer = await self.browser.ask(method, path, headers, fields)
                 self.world.times[name].append(time.monotonic() - begun)
                 if not self.world.killed:
                     self.world.before_kill.append(self.world.times[name][-1])
                 return answer
-            except httpx.TransportError as error:
-                how["headers"] = {"x-csrf-token": self.csrf, "x-fragment": "1"} if method == "POST" else {}
+            except (OSError, EOFError) as error:
                 self.world.refused[type(error).__name__] += 1
                 await asyncio.sleep(0.2)
 
-    async def open(self) -> None:
-        answer = await self.call("page", "GET", f"/p/{SLUG}")
-        self.csrf = found(r'name="csrf" content="(\w+)"', answer.text)
-        self.tasks = [found(r'name="task" value="([^"]+)"', answer.text)]
+    async def open(self, path: str = f"/p/{SLUG}") -> None:
+        text = (await self.call("page", "GET", path)).text
+        self.csrf = found(r'name="csrf" content="(\w+)"', text)
+        self.tasks = [found(r'name="task" value="([^"]+)"', text)]
+        if not self.plain:
+            self.read(await self.call("next", "GET", f"/p/{SLUG}/next?shown={self.tasks[0]}"))
+
+    def read(self, answer: Reply) -> dict[str, Any]:
+        """What the script is told: the tasks come into the queue, each with its text."""
+        told: dict[str, Any] = json.loads(answer.text)
+        for task in told["tasks"]:
+            assert task["task"] in task["html"] and "Question" in task["html"], task["html"]
+            self.tasks.append(task["task"])
+        return told
 
     async def work(self, number: int, free: "asyncio.Queue[Annotator]") -> None:
         if number % 20 == 0:
             await self.open()
         elif number % 20 == 10:
             await self.call("history", "GET", f"/p/{SLUG}/history")
-        task, after = self.tasks[0], self.tasks[1] if len(self.tasks) > 1 else ""
-        draw = random.Random(task)
-        data = {
-            "task": task,
-            "vote": draw.choice(["a1", "a3", "b2", "b4", "tie", "both_bad"]),
-            "seconds": "4.2",
-            "shown": after,
-        }
-        headers = {"x-csrf-token": self.csrf, "x-fragment": "1"}
-        answer = await self.call("vote", "POST", f"/p/{SLUG}/vote", data=data, headers=headers)
-        if answer.status_code == 200:
-            told = answer.json()
-            self.world.receipts.append((told["receipt"]["event"], told["receipt"]["hash"]))
-            self.tasks = ([after] if after else []) + [t["task"] for t in told["tasks"]]
-        else:
-            self.world.refused[str(answer.status_code)] += 1
-            await self.open()
+        fields = {"task": self.tasks[0], "seconds": "4.2"}
+        fields["vote"] = random.Random(self.tasks[0]).choice(["a1", "a3", "b2", "b4", "tie", "both_bad"])
+        await (self.post_form if self.plain else self.post_script)(fields)
         free.put_nowait(self)
+
+    async def post_form(self, fields: dict[str, str]) -> None:
+        answer = await self.call("form", "POST", f"/p/{SLUG}/vote", fields | {"csrf": self.csrf})
+        if answer.status == 303:
+            self.world.unread += 1
+        else:
+            self.world.refused[str(answer.status)] += 1
+        await self.open(answer.place or f"/p/{SLUG}")
+
+    async def post_script(self, fields: dict[str, str]) -> None:
+        self.tasks.pop(0)
+        fields["shown"] = self.tasks[0] if self.tasks else ""
+        answer = await self.call("vote", "POST", f"/p/{SLUG}/vote", fields)
+        if answer.status == 200:
+            told = self.read(answer)["receipt"]
+            self.world.receipts.append((told["event"], told["hash"]))
+        else:
+            self.world.refused[str(answer.status)] += 1
+            await self.open()
 
 
 def found(pattern: str, text: str) -> str:
@@ -258,6 +319,34 @@ def found(pattern: str, text: str) -> str:
     if match is None:
         raise SystemExit(f"the page holds no {pattern}: {text[:300]}")
     return match.group(1)
+
+
+def processes() -> dict[int, tuple[str, int]]:
+    """Every process's name and parent."""
+    known = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, rest = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        known[int(folder.name)] = name, int(rest.split()[1])
+    return known
+
+
+def descendants(root: int) -> list[int]:
+    parents = {pid: parent for pid, (_, parent) in processes().items()}
+    family = [root]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family
+
+
+def seconds_of(pids: list[int]) -> float:
+    """Processor time of processes and of the children that they have outlived."""
+    ticks = 0
+    for pid in pids:
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def check(db: str, receipts: list[tuple[int, str]]) -> dict[str, Any]:

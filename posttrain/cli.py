@@ -196,13 +196,14 @@ def label(
     ] = "feedback.db",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve; several need PostgreSQL.")] = 1,
 ) -> None:
     """Serve the labelling pages: people compare, rank, rate and rewrite answers."""
     from posttrain import label as labelling
 
     labelling.label(
         project, kind=labelling.known_kind(kind), title=title, labels=labels, items=items, models=models or (),
-        prompts=prompts, db=db, host=host, port=port, say=typer.echo,
+        prompts=prompts, db=db, host=host, port=port, workers=workers, say=typer.echo,
     )  # fmt: skip
 
 

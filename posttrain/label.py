@@ -9,9 +9,11 @@ import glob
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from posttrain import listen
 from posttrain.errors import UserError, nearest
 from posttrain.files import records
 from posttrain.rows import Message, Messages, Prompt, digest
@@ -27,21 +29,30 @@ Say = Callable[[str], None]
 def label(
     project: str, *, kind: "Kind | None" = None, title: str = "", labels: int = 1, items: str | None = None,
     models: Sequence[str] = (), prompts: str | None = None, db: str = "sqlite:///feedback.db", host: str = "127.0.0.1",
-    port: int = 8000, temperature: float = 0.8, max_new: int = 256, say: Say = print,
+    port: int = 8000, temperature: float = 0.8, max_new: int = 256, workers: int = 1, say: Say = print,
 ) -> None:  # fmt: skip
     """Serve until stopped. UserError for a port in use, a project of another kind, items that cannot be read."""
     from posttrain.store import Store
 
     if bool(models) != bool(prompts):
         raise UserError("--models and --prompts belong together", remedy="--models A B --prompts FILE")
-    listener = listen(host, port)
+    if workers > 1 and not db.startswith("postgres"):
+        raise UserError("SQLite has one writer: several workers need PostgreSQL", remedy="--db postgresql://...")
+    listener = listen.bind(host, port)
     with closing(listener), closing(Store.open(db)) as store:
         settled = settle(store, project, kind, title, labels, say)
         if items:
             add(store, project, served(items, settled) or read_items(items, settled), say)
         if models:
             add(store, project, sampled(store, project, settled, models, str(prompts), temperature, max_new, say), say)
-        serve(store, project, listener, say)
+        announce(store, project, listener, say)
+        options = {"access_log": False, "server_header": False}
+        if workers > 1:
+            listen.serve_many(partial(application, db, workers), listener, workers, **options)
+        else:
+            from posttrain.web import create_app
+
+            listen.serve(create_app(store), listener, **options)
 
 
 def settle(store: "Store", slug: str, kind: "Kind | None", title: str, labels: int, say: Say) -> "Kind":
@@ -171,35 +182,18 @@ def newest(name: str) -> str:
     return str(max(made, key=lambda p: p.stat().st_mtime)) if made else name
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound before anything else is done, so that a port in use costs nothing."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise UserError(
-            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            remedy="another --port (0 takes a free one) or --host",
-        ) from None
-    return listener
-
-
-def serve(store: "Store", slug: str, listener: socket.socket, say: Say) -> None:
-    import uvicorn
-
+def application(db: str, workers: int) -> Any:
+    """A worker's pages, over a store of its own. It allows its part of an address's failed sign-ins."""
+    from posttrain.store import Store
     from posttrain.web import create_app
 
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    first = store.first_admin_link()
+    return create_app(Store.open(db), sign_in_failures=max(1, 20 // workers))
+
+
+def announce(store: "Store", slug: str, listener: socket.socket, say: Say) -> None:
+    address, first = listen.opened(listener), store.first_admin_link()
     if first:
         say(f"first administrator (this link works once): {address}/join/{first}")
-    if host not in ("127.0.0.1", "::1"):
+    if not listen.local(listener):
         say("others can reach this address: put a reverse proxy with TLS before it, or passwords travel bare")
     say(f"labelling {slug}: {address}/p/{slug}   (Ctrl-C ends)")
-    config = uvicorn.Config(create_app(store), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])

@@ -10,7 +10,7 @@ from collections import Counter
 from sqlalchemy import select
 
 from posttrain.rows import Message
-from posttrain.store import SYSTEM, Answer, Candidate, Person, ProjectSettings, Store, TaskItem, labels, schema, work
+from posttrain.store import SYSTEM, Answer, Candidate, Person, ProjectSettings, Store, TaskItem, cast, labels, schema
 
 names = itertools.count()
 
@@ -92,7 +92,7 @@ def _duels(store, slug, valid) -> None:
     wins: Counter = Counter()
     for v in valid:
         if not v.gold and v.kind in ("pair", "ranking"):
-            for (a, b), (a_wins, b_wins) in work.wins(body[v.item], v.model_dump(mode="json")).items():
+            for (a, b), (a_wins, b_wins) in cast.wins(body[v.item], v.model_dump(mode="json")).items():
                 wins[a, b] += a_wins
                 wins[b, a] += b_wins
     for d in rows(store, schema.duels):

@@ -14,11 +14,11 @@ from posttrain import pipeline, report, trace
 from posttrain.cli import main
 from posttrain.errors import UserError
 from posttrain.feedback import Filters, frozen
-from posttrain.feedback.frozen import link
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.recipe import load
 from posttrain.rows import Pair, read_jsonl
 from posttrain.stages.feedback import Feedback
+from posttrain.store.chain import expected
 
 pytest.importorskip("sqlalchemy", reason="the store needs posttrain[label]")
 from posttrain.store import SYSTEM, Answer, ProjectSettings, Store
@@ -132,7 +132,7 @@ def test_hashes_are_those_of_the_store(home, whole):
     assert store.verify("taste").ok
     events = store.events("taste")
     store.close()
-    assert [link(e) for e in events] == [e.hash for e in events]
+    assert [expected(e) for e in events] == [e.hash for e in events]
 
 
 def test_the_chain_is_printed_from_weights_to_votes(home, whole, capsys, monkeypatch):

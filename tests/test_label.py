@@ -3,6 +3,7 @@
 Kinds: hand values on small files, idempotence, one crash (the server killed while people vote).
 """
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from made_project import PASSWORD
 
 from posttrain import label as labelling
+from posttrain import listen
 from posttrain.errors import UserError
 from posttrain.store import Candidate, Store, read_items
 
@@ -114,6 +116,23 @@ def test_a_port_in_use_is_told_before_anything_is_made(tmp_path):
         with pytest.raises(UserError, match="in use"):
             labelling.label("x", db=f"sqlite:///{tmp_path}/f.db", port=taken.getsockname()[1])
     assert not (tmp_path / "f.db").exists()
+
+
+def test_an_answer_does_not_wait_for_the_network_to_gather_more():
+    """TCP_NODELAY on what is accepted: without it, the second half of each answer comes 40 ms late."""
+    found = []
+
+    async def accept() -> None:
+        with listen.bind("127.0.0.1", 0) as listener:
+            server = await asyncio.start_server(lambda _, w: found.append(w), sock=listener)
+            async with server:
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                while not found:
+                    await asyncio.sleep(0.001)
+                writer.close()
+
+    asyncio.run(accept())
+    assert found[0].get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 class Server:

@@ -25,6 +25,7 @@ from posttrain.store import (
     ProjectSettings,
     Store,
     TooMany,
+    cast,
     people,
     schema,
 )  # fmt: skip
@@ -742,6 +743,8 @@ def test_eight_people_at_once(store):
         t.start()
     for t in threads:
         t.join()
+    for n, who in enumerate(crowd):  # the last two may have differed when everybody else had gone
+        work(who, n)
     assert not failures, failures
     votes = store.votes("p")
     assert {v.id for v in votes} == set(acknowledged) and len(votes) == len(acknowledged)
@@ -803,3 +806,27 @@ def _act(store, slug, what, who, choice, n, clock):
     elif what == "settings":
         old = store.project(slug).settings
         store.change_settings(SYSTEM, slug, old.model_copy(update={"labels_per_item": 1 + n % 2}))
+
+
+def test_votes_cast_together_are_each_taken_or_refused_alone(store):
+    """One transaction: two people on one item, an answer sent twice, one that does not fit, somebody else's task."""
+    project(store, 1, labels_per_item=2, max_labels=3)
+    bea, carl = person(store), person(store)
+    one, two = store.next_task(bea, "p"), store.next_task(carl, "p")
+    before = len(store.events("p"))
+    a, same, other, bad, stolen, differs = cast.cast(
+        store.db,
+        [
+            cast.Ballot(bea, one.id, Answer(choice="tie")),
+            cast.Ballot(bea, one.id, Answer(choice="tie", seconds=3)),
+            cast.Ballot(bea, one.id, Answer(choice="a")),
+            cast.Ballot(carl, two.id, Answer(rating=3)),
+            cast.Ballot(carl, one.id, Answer(choice="tie")),
+            cast.Ballot(carl, two.id, Answer(choice="both_bad")),
+        ],
+    )
+    assert a == same and isinstance(other, Conflict) and isinstance(stolen, Missing)
+    assert isinstance(bad, UserError) and bad.where == "answer.choice"
+    assert [e.hash for e in store.events("p")[before:]] == [a.hash, differs.hash]
+    assert store.progress("p").done == 0 and store.verify("p").ok  # they differ, so a third is asked
+    recount(store)

@@ -2,18 +2,25 @@
 
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import test_store
 from feedback_store import person, project, recount, survives_a_kill, vote
 
-from posttrain.store import Store, Unavailable, events, schema
+from posttrain.store import Store, Unavailable, chain, schema
 
 globals().update({name: test for name, test in vars(test_store).items() if name.startswith("test_")})
 cheap_passwords, clock, store = test_store.cheap_passwords, test_store.clock, test_store.store
@@ -59,7 +66,7 @@ class Server:
         """An empty store: emptied, or where a test has meddled with the triggers, copied anew."""
         blank = ["DROP DATABASE IF EXISTS test", "CREATE DATABASE test TEMPLATE blank OWNER labels"]
         tables = ", ".join(t.name for t in schema.meta.sorted_tables)
-        head = f"INSERT INTO heads (project, number, hash, at) VALUES ('', 0, '{events.ZERO}', 0)"
+        head = f"INSERT INTO heads (project, number, hash, at) VALUES ('', 0, '{chain.ZERO}', 0)"
         empty = ["SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", head]
         try:
             if self.sql(TRIGGERS, database="test") != ["SELECT 1"]:
@@ -118,3 +125,55 @@ def test_a_killed_process_loses_no_acknowledged_vote(server):
     url = server.fresh()
     with Store.open(url) as store:
         survives_a_kill(store, url)
+
+
+def test_a_worker_that_is_killed_loses_no_vote_and_is_replaced(server, cheap_passwords):
+    """Two processes, one chain: six people answer over HTTP through both, one is shot, every receipt is there."""
+    url, receipts = server.fresh(), []
+    with Store.open(url) as store:
+        project(store, 60, labels_per_item=2, max_labels=3)
+        tokens = [store.api_token(person(store), "test") for _ in range(6)]
+        command = ["posttrain", "label", "--project", "p", "--db", url, "--port", "0", "--workers", "2"]
+        with subprocess.Popen([sys.executable, "-um", *command], stdout=subprocess.PIPE, text=True) as process:
+            base = next(m[0] for line in process.stdout if (m := re.search(r"http://[\d.:]+(?=/p/p )", line)))
+            before = _workers(process.pid)
+            people = [threading.Thread(target=_answers, args=(base, token, receipts)) for token in tokens]
+            for one in people:
+                one.start()
+            while len(receipts) < 30:
+                time.sleep(0.01)
+            os.kill(before[0], signal.SIGKILL)
+            for one in people:
+                one.join()
+            while len(after := _workers(process.pid)) < 2:
+                time.sleep(0.05)
+            process.terminate()
+        assert before[1] in after and before[0] not in after
+        assert not [pid for pid in after if Path(f"/proc/{pid}").exists()], "the workers ended with their parent"
+        votes = store.votes("p")
+        assert set(receipts) <= {v.id for v in votes} and store.verify("p").ok
+        assert max(Counter((v.item, v.person) for v in votes).values()) == 1
+        recount(store)
+
+
+def _workers(parent):
+    """The processes that serve, which the parent has started in two goes: at the beginning and after a death."""
+    found = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return sorted(found)
+
+
+def _answers(base, token, receipts):
+    """One person answers until nothing is left; what fails is asked again, on a new connection."""
+    while True:
+        try:
+            with httpx.Client(base_url=f"{base}/api/v1", headers={"authorization": f"Bearer {token}"}) as http:
+                while task := http.get("/projects/p/tasks/next").json():
+                    answer = http.post(f"/tasks/{task['id']}/answer", json={"choice": "a"})
+                    receipts.append(answer.json()["hash"])
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)

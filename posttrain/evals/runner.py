@@ -8,7 +8,6 @@ Left out on purpose: models and tokenizers; `answer` and `likelihood` are callab
 import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from posttrain.errors import UserError
 from posttrain.evals.suites import refusals
 from posttrain.evals.suites.hygiene import is_clean
 from posttrain.evals.task import SUITES, Done, Share, Task, prompt_hash
+from posttrain.files import digest_of_code
 from posttrain.gates import Scored
 from posttrain.judge import answers, constraints, language, refusal
 from posttrain.judge.rules import SENSITIVITY, SPECIFICITY, distinct, words_of
@@ -201,9 +201,7 @@ def _by_cluster(name: str, items: Sequence[Scored]) -> dict[str, list[float]]:
 
 def judge_identity() -> str:
     """Names the rules that scored, by the content of their source: other rules, other name."""
-    sources = [answers, constraints, language, refusal, *SUITES.values()]
-    text = b"".join(Path(str(module.__file__)).read_bytes() for module in sources)
-    return f"rules-{sha256(text).hexdigest()[:10]}"
+    return f"rules-{digest_of_code(answers, constraints, language, refusal, *SUITES.values())}"
 
 
 def write(

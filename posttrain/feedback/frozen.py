@@ -7,7 +7,6 @@
 chain, so keep the head hash elsewhere if that matters.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from pydantic import ValidationError
 from posttrain.errors import UserError
 from posttrain.pipeline import write_text
 from posttrain.rows import R, canonical, digest, explain, read_jsonl, write_jsonl
+from posttrain.store.chain import ZERO, digest_of, expected
 from posttrain.store.rows import Event, ProjectSettings, Snapshot, TaskItem, Vote
 
-ZERO = "0" * 64  # what the first event names as the one before it
 FILES = ("items.jsonl", "votes.jsonl")  # without these two a folder is no snapshot
 
 
@@ -139,12 +138,6 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def link(event: Event) -> str:
-    """The hash that an event should have: SHA-256 of the previous hash and the canonical form of everything else."""
-    rest = event.model_dump(mode="json", exclude={"previous", "hash"})
-    return hashlib.sha256((event.previous + canonical(rest)).encode()).hexdigest()
-
-
 def broken_links(events: Sequence[Event]) -> Iterator[str]:
     """The first link that does not follow from the one before, if any."""
     previous, number = ZERO, 0
@@ -152,7 +145,7 @@ def broken_links(events: Sequence[Event]) -> Iterator[str]:
         if (event.previous, event.number) != (previous, number + 1):
             yield f"event {event.number} does not follow event {number}"
             return
-        if link(event) != event.hash:
+        if expected(event) != event.hash:
             yield f"event {event.number} is not what its hash says"
             return
         previous, number = event.hash, event.number
@@ -185,10 +178,8 @@ def strange_items(items: Sequence[TaskItem], events: Sequence[Event]) -> Iterato
     start = 0
     for event in (e for e in events if e.kind == "items"):
         own = items[start : start + event.body["count"]]
-        whole = hashlib.sha256()
-        for item in own:
-            whole.update(canonical(item.model_dump(mode="json", exclude_defaults=True)).encode() + b"\n")
-        if len(own) != event.body["count"] or whole.hexdigest() != event.body["digest"]:
+        whole = digest_of(canonical(item.model_dump(mode="json", exclude_defaults=True)) for item in own)
+        if len(own) != event.body["count"] or whole != event.body["digest"]:
             yield f"the items of event {event.number} are not what the chain says"
             return
         start += len(own)

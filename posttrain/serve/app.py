@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from posttrain import listen
 from posttrain.errors import UserError
 from posttrain.pipeline import Record
 from posttrain.rows import Message
@@ -330,20 +331,11 @@ def load(model: str, *, name: str, slots: int, queue: int, log: Path | None, key
 
 def run(service: Service, host: str, port: int) -> None:
     """Serve until Ctrl-C. Raises UserError when the port is taken."""
-    import socket
-
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((host, port))
-        except OSError as error:
-            service.close()
-            raise UserError(
-                f"cannot listen on {host}:{port}: {error.strerror}", remedy="another --port, or --port 0 for a free one"
-            ) from None
-        print(f"serving {service.name} at http://{host}:{s.getsockname()[1]}/v1", flush=True)
-        config = uvicorn.Config(create(service), log_level="warning", timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[s])
+    try:
+        listener = listen.bind(host, port)
+    except UserError:
+        service.close()
+        raise
+    with listener:
+        print(f"serving {service.name} at {listen.opened(listener)}/v1", flush=True)
+        listen.serve(create(service), listener, timeout_graceful_shutdown=5)

@@ -200,12 +200,9 @@ class ConstitutionPairs(Asking):
 
 def rules_digest() -> str:
     """Names the rules by the source of the files they stand in: other rules make other rows."""
-    from hashlib import sha256
-
     from posttrain.judge import kindness, principles, refusal
 
-    sources = (critics, kindness, principles, refusal)
-    return sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in sources)).hexdigest()[:10]
+    return files.digest_of_code(critics, kindness, principles, refusal)
 
 
 def read_drafts(source: str) -> Iterator[Draft]:

@@ -148,13 +148,10 @@ def by_reward(folders: Sequence[Path], margin: float, runtime: Runtime) -> searc
 
 def library_digest() -> str:
     """Names attacks, search and verdict by their source."""
-    from hashlib import sha256
-
     from posttrain.judge import kindness, refusal
     from posttrain.redteam import attacks, verdict
 
-    sources = (attacks, search, verdict, kindness, refusal)
-    return sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in sources)).hexdigest()[:10]
+    return files.digest_of_code(attacks, search, verdict, kindness, refusal)
 
 
 def read_goals(source: str) -> Sequence[Goal]:

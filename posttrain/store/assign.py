@@ -14,6 +14,7 @@ import json
 import secrets
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from posttrain.store.projects import WORKERS, Standing, chance, standing
 from posttrain.store.rows import Drawn, Person, Task, TaskItem
 from posttrain.store.schema import authors, duels, items, members, tasks
 
-CANDIDATES = 20  # looked at when one is taken: as many people may be quicker at once
+CANDIDATES = 12  # looked at when one is taken: as many people may be quicker at once
 TRIES = 50
 PAIRINGS = 8  # most informative pairings looked into before any open item will do
 REFIT = 20  # votes after which strengths are estimated anew
@@ -219,25 +220,26 @@ def _informative(conn: Connection, slug: str) -> list[str]:
 
 
 def _free(drawn: Drawn) -> Any:
+    """The item, and with it the person's task whose lease ran out, if there is one."""
     few = items.c.number.in_(bindparam("few", expanding=True))
-    free = select(items).where(few, items.c.open, ~MINE).order_by(*ORDER[drawn]).limit(1)
-    return free.with_for_update(skip_locked=True)
+    mine = tasks.alias("mine")
+    lapsed = and_(mine.c.item == items.c.number, mine.c.person == bindparam("who"), mine.c.state == "lapsed")
+    free = select(items, mine.c.id.label("task"), mine.c.presented).outerjoin(mine, lapsed)
+    return (
+        free.where(few, items.c.open, ~MINE).order_by(*ORDER[drawn]).limit(1)
+        .with_for_update(of=items, skip_locked=True)
+    )  # fmt: skip
 
 
 FREE: dict[Drawn, Any] = {drawn: _free(drawn) for drawn in ORDER}
 _given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("lease_until", "turn", "drawn")}
 AGAIN = (  # the same item for the same person, whose lease ran out
-    update(tasks)
-    .where(tasks.c.item == bindparam("one"), tasks.c.person == bindparam("who"), tasks.c.state == "lapsed")
-    .values(state="leased", **_given)
+    update(tasks).where(tasks.c.id == bindparam("one"), tasks.c.state == "lapsed").values(state="leased", **_given)
 )
 TURN = (
     update(members)
     .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
     .values(turns=bindparam("new_turns"), cursor=bindparam("new_cursor"))
-)
-TAKEN = select(tasks.c.id, tasks.c.presented).where(
-    tasks.c.item == bindparam("one"), tasks.c.person == bindparam("who")
 )
 
 
@@ -246,13 +248,11 @@ def _lease(conn: Connection, now: float, here: Standing, person: Person, choice:
     item = conn.execute(FREE[choice.drawn], {"few": list(choice.numbers), "who": person.id}).one_or_none()
     if item is None:
         return None
-    mine, until = {"one": item.number, "who": person.id}, now + here.settings.lease_seconds
+    task, presented, until = item.task, item.presented, now + here.settings.lease_seconds
     fields = {"lease_until": until, "turn": here.turns, "drawn": choice.drawn}
-    if conn.execute(AGAIN, mine | {f"new_{k}": v for k, v in fields.items()}).rowcount:
-        task, presented = conn.execute(TAKEN, mine).one()
-    else:
+    if task is None or not conn.execute(AGAIN, {"one": task} | {f"new_{k}": v for k, v in fields.items()}).rowcount:
         task = secrets.token_urlsafe(12)
-        presented = ",".join(map(str, _presented(here, person, TaskItem.model_validate_json(item.body))))
+        presented = ",".join(map(str, _presented(here, person, item_of(item.body))))
         own = {"id": task, "project": here.slug, "item": item.number, "person": person.id, "presented": presented}
         conn.execute(tasks.insert(), own | fields | {"state": "leased"})
     count(conn, item, leases=1)
@@ -282,11 +282,37 @@ COUNT = (
 )
 
 
+class Tally:
+    """An item's counters while a transaction changes them; the row was read for update."""
+
+    def __init__(self, row: Row[Any]):
+        self.row, self.votes, self.leases, self.wanted = row, row.votes, row.leases, row.wanted
+
+    def add(self, *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> None:
+        self.votes, self.leases = self.votes + votes, self.leases + leases
+        self.wanted = self.wanted if wanted is None else wanted
+
+    @property
+    def open(self) -> bool:
+        return bool(self.row.gold or self.votes + self.leases < self.wanted)
+
+    @property
+    def done(self) -> int:
+        """The change in the number of finished items."""
+        return 0 if self.row.gold else int(self.votes >= self.wanted) - int(self.row.votes >= self.row.wanted)
+
+    def parameters(self) -> dict[str, int]:
+        """COUNT's."""
+        votes, leases = self.votes - self.row.votes, self.leases - self.row.leases
+        return {"one": self.row.number, "more_votes": votes, "more_leases": leases, "need": self.wanted}
+
+
 def count(conn: Connection, item: Row[Any], *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> int:
-    """Changes an item's counters; the row was read for update. Returns the change in the number of finished items."""
-    need = item.wanted if wanted is None else wanted
-    conn.execute(COUNT, {"one": item.number, "more_votes": votes, "more_leases": leases, "need": need})
-    return 0 if item.gold else int(item.votes + votes >= need) - int(item.votes >= item.wanted)
+    """Changes one item's counters. Returns the change in the number of finished items."""
+    tally = Tally(item)
+    tally.add(votes=votes, leases=leases, wanted=wanted)
+    conn.execute(COUNT, tally.parameters())
+    return tally.done
 
 
 def sweep(conn: Connection, now: float, slug: str) -> None:
@@ -306,13 +332,24 @@ def sweep(conn: Connection, now: float, slug: str) -> None:
 
 def _task(row: Taken, here: Standing) -> Task:
     """What the person sees: answers in presented order, without names."""
-    item = TaskItem.model_validate_json(row.body)
+    item = item_of(row.body)
     order = [int(n) for n in row.presented.split(",") if n]
     return Task(
         id=row.id, project=here.slug, kind=here.settings.kind, prompt=item.prompt,
         answers=tuple(item.answers[n].text for n in order), instructions=here.settings.instructions,
-        lease_until=row.lease_until, leak=leaks(item),
+        lease_until=row.lease_until, leak=_leaks(row.body),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def item_of(body: str) -> TaskItem:
+    """An item as it was imported: given, shown again and voted on, it is read once."""
+    return TaskItem.model_validate_json(body)
+
+
+@lru_cache(maxsize=1024)
+def _leaks(body: str) -> bool:
+    return leaks(item_of(body))
 
 
 def leaks(item: TaskItem) -> bool:

@@ -1,34 +1,25 @@
 """The chain: every event of a project names the hash of the one before it, so none can change or vanish unseen.
 
-    hash = SHA-256(previous + canonical JSON of {number, project, kind, at, person, body}); the first previous: 64 zeros
-
-Numbers count from 1 without gaps; whoever appends holds the lock of the project's row in `heads`. Times never decrease.
+The hash is chain.py's. Numbers count from 1 without gaps; whoever appends holds the lock of the project's row in
+`heads`. Times never decrease.
 The chain '' is that of people: who came, who was erased; by pseudonym, as everywhere in bodies.
 Left out on purpose: signatures. Who can rewrite the whole database can rewrite the whole chain; what shows it is the
 head hash of a snapshot, kept elsewhere (in a model's record).
 """
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from posttrain.rows import canonical
+from posttrain.store.chain import ZERO, digest_of, link
 from posttrain.store.errors import Missing
 from posttrain.store.rows import ChainReport, Event, Person
 from posttrain.store.schema import events, heads, items, snapshots
 
-ZERO = "0" * 64
 PAGE = 2000
-
-
-def link(number: int, project: str, kind: str, at: float, person: str, body: dict[str, Any], previous: str) -> Event:
-    """The event with its hash."""
-    rest = {"number": number, "project": project, "kind": kind, "at": at, "person": person, "body": body}
-    found = hashlib.sha256((previous + canonical(rest)).encode()).hexdigest()
-    return Event.model_validate(rest | {"previous": previous, "hash": found})
 
 
 def begin(conn: Connection, project: str) -> None:
@@ -54,12 +45,23 @@ def append(
     conn: Connection, now: float, project: str, kind: str, person: Person, body: dict[str, Any], **count: int
 ) -> Event:
     """Appends inside the caller's transaction and adds `count` to the head's counters (votes=1, done=-1 ...)."""
+    return append_all(conn, now, project, [(kind, person, body)], **count)[0]
+
+
+def append_all(
+    conn: Connection, now: float, project: str, said: Sequence[tuple[str, Person, dict[str, Any]]], **count: int
+) -> list[Event]:
+    """One event for each (kind, person, body), in that order, as append does; `count` is of all of them."""
     head = conn.execute(HEAD, {"of": project}).one()
-    event = link(head.number + 1, project, kind, float(max(now, head.at)), person.id, body, head.hash)
-    conn.execute(INSERT, event.model_dump() | {"body": canonical(body)})
+    number, previous, at, found = head.number, head.hash, float(max(now, head.at)), []
+    for kind, person, body in said:
+        event = link(number + 1, project, kind, at, person.id, body, previous)
+        number, previous = event.number, event.hash
+        found.append(event)
+    conn.execute(INSERT, [event.model_dump() | {"body": canonical(event.body)} for event in found])
     more = {f"more_{name}": count.get(name, 0) for name in COUNTERS}
-    conn.execute(MOVE, {"of": project, "to": event.number, "new": event.hash, "when": event.at} | more)
-    return event
+    conn.execute(MOVE, {"of": project, "to": number, "new": previous, "when": at} | more)
+    return found
 
 
 def of_row(row: Row[Any]) -> Event:
@@ -141,11 +143,3 @@ def items_digest(conn: Connection, project: str, event: int) -> str:
     """Of the items that an import brought, as they stand."""
     bodies = select(items.c.body).where(items.c.project == project, items.c.event == event).order_by(items.c.position)
     return digest_of(conn.scalars(bodies))
-
-
-def digest_of(bodies: Iterable[str]) -> str:
-    """SHA-256 of items' canonical JSON lines."""
-    whole = hashlib.sha256()
-    for body in bodies:
-        whole.update(body.encode() + b"\n")
-    return whole.hexdigest()

@@ -11,7 +11,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from posttrain.errors import UserError
@@ -235,14 +235,16 @@ def _failed(conn: Connection, now: float, key: str) -> None:
 # ---- sessions and tokens ---------------------------------------------------------------------------------------------
 
 
+OWNER = (
+    select(people.c.id, people.c.name, people.c.admin, secrets.c.expires)
+    .join(secrets, secrets.c.person == people.c.id)
+    .where(secrets.c.hash == bindparam("of"), secrets.c.kind == bindparam("as"), people.c.erased.is_(None))
+)
+
+
 def of_secret(db: Database, kind: str, token: str) -> Person | None:
     """Whose session or API token this is; None: nobody's, or too old."""
-    query = (
-        select(people.c.id, people.c.name, people.c.admin, secrets.c.expires)
-        .join(secrets, secrets.c.person == people.c.id)
-        .where(secrets.c.hash == _hash(token), secrets.c.kind == kind, people.c.erased.is_(None))
-    )
-    row = db.read(lambda conn: conn.execute(query).one_or_none())
+    row = db.read(lambda conn: conn.execute(OWNER, {"of": _hash(token), "as": kind}).one_or_none())
     if row is None or (row.expires is not None and row.expires <= db.clock()):
         return None
     return Person(id=row.id, name=row.name, admin=row.admin)

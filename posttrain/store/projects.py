@@ -5,7 +5,7 @@ Left out on purpose: deleting. A project is closed, and what happened in it stay
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from posttrain.errors import UserError
 from posttrain.rows import canonical, digest
-from posttrain.store import events, labels, people
+from posttrain.store import chain, events, labels, people
 from posttrain.store.database import Database
 from posttrain.store.errors import Closed, Conflict, Forbidden, Missing
 from posttrain.store.rows import Member, Person, Project, ProjectSettings, Role, TaskItem
@@ -45,15 +45,24 @@ class Standing(NamedTuple):
             raise Closed(f"project {self.slug!r} is closed", remedy="ask a lead to open it again")
 
 
-STANDING = (  # a statement used at every step is built once: building costs more than running
-    select(
-        projects.c.settings, projects.c.closed, members.c.role, members.c.turns, members.c.votes, members.c.cursor,
-        heads.c.votes.label("everybody"), heads.c.plain_items, heads.c.gold_items,
-    )
-    .join(heads, heads.c.project == projects.c.slug)
-    .outerjoin(members, and_(members.c.project == projects.c.slug, members.c.person == bindparam("who")))
-    .where(projects.c.slug == bindparam("slug"))
-)  # fmt: skip
+def _standing(which: Any, who: Any) -> Any:
+    return (
+        select(
+            projects.c.slug, projects.c.settings, projects.c.closed, members.c.person, members.c.role, members.c.turns,
+            members.c.votes, members.c.cursor, heads.c.votes.label("everybody"), heads.c.plain_items,
+            heads.c.gold_items,
+        )
+        .join(heads, heads.c.project == projects.c.slug)
+        .outerjoin(members, and_(members.c.project == projects.c.slug, who))
+        .where(which)
+    )  # fmt: skip
+
+
+# a statement used at every step is built once: building costs more than running
+STANDING = _standing(projects.c.slug == bindparam("slug"), members.c.person == bindparam("who"))
+STANDINGS = _standing(
+    projects.c.slug.in_(bindparam("slugs", expanding=True)), members.c.person.in_(bindparam("people", expanding=True))
+)
 
 
 @lru_cache(maxsize=256)
@@ -63,7 +72,42 @@ def _settings(text: str) -> ProjectSettings:
 
 def standing(conn: Connection, person: Person, slug: str, *roles: Role) -> Standing:
     """Missing for strangers, as if the project were not there; Forbidden for members without one of `roles`."""
-    row = conn.execute(STANDING, {"slug": slug, "who": person.id}).one_or_none()
+    return _admitted(conn.execute(STANDING, {"slug": slug, "who": person.id}).one_or_none(), person, slug, roles)
+
+
+def standings(conn: Connection, pairs: Iterable[tuple[Person, str]]) -> Callable[..., Standing]:
+    """standing for several people and projects at once: what it returns is called as (person, slug, *roles)."""
+    few = list(pairs)
+    some = {"people": sorted({p.id for p, _ in few}), "slugs": sorted({slug for _, slug in few})}
+    rows = conn.execute(STANDINGS, some).all()
+    there, known = {row.slug: row for row in rows}, {(row.person, row.slug): row for row in rows}
+
+    def find(person: Person, slug: str, *roles: Role) -> Standing:
+        row: Any = known.get((person.id, slug))
+        if row is None and (other := there.get(slug)):  # no member (yet), as administrators are
+            row = _Stranger(slug, other.settings, other.closed, everybody=other.everybody,
+                            plain_items=other.plain_items, gold_items=other.gold_items)  # fmt: skip
+        return _admitted(row, person, slug, roles)
+
+    return find
+
+
+class _Stranger(NamedTuple):
+    """STANDING's row of somebody who has none in `members`."""
+
+    slug: str
+    settings: str
+    closed: bool
+    everybody: int
+    plain_items: int
+    gold_items: int
+    role: Role | None = None
+    turns: int = 0
+    votes: int = 0
+    cursor: int = 0
+
+
+def _admitted(row: Any, person: Person, slug: str, roles: tuple[Role, ...]) -> Standing:
     role: Role | None = "admin" if person.admin else row.role if row else None
     if row is None or role is None:
         raise Missing(f"there is no project {slug!r}")
@@ -238,7 +282,7 @@ def add_items(db: Database, by: Person, slug: str, new: Iterable[TaskItem]) -> i
             return 0
         bodies = [_body(item) for item in rows]
         golden = sum(item.gold is not None for item in rows)
-        whole = events.digest_of(bodies)
+        whole = chain.digest_of(bodies)
         body = {"count": len(rows), "gold": golden, "digest": whole}
         event = events.append(
             conn, db.clock(), slug, "items", by, body, plain_items=len(rows) - golden, gold_items=golden

@@ -13,11 +13,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
 from posttrain import agreement
 from posttrain.store import events, labels, work
 from posttrain.store.assign import leaks, open_leases
+from posttrain.store.errors import Missing
 from posttrain.store.projects import get
 from posttrain.store.rows import Disagreement, Estimate, Kind, PersonQuality, Progress, Quality, TaskItem, Vote
 from posttrain.store.schema import events as chain
@@ -27,16 +28,29 @@ DRAWS = 500  # bootstrap draws: a page waits for them
 COMMON = 5  # items that two people must share before their kappa is shown
 COUPLES = 20
 
+HEAD = select(heads).where(heads.c.project == bindparam("of"), heads.c.project != "")
+
 Labels = list[tuple[str, str, str]]  # (item, person, label)
 
 
 def progress(conn: Connection, slug: str, now: float) -> Progress:
-    get(conn, slug)
-    head = conn.execute(select(heads).where(heads.c.project == slug)).one()
+    head = _head(conn, slug)
     return Progress(
         items=head.plain_items, done=head.done, votes=head.votes, skipped=head.skips, gold_items=head.gold_items,
         open_leases=open_leases(conn, slug, now),
     )  # fmt: skip
+
+
+def finished(conn: Connection, slug: str) -> tuple[int, int]:
+    head = _head(conn, slug)
+    return head.plain_items, head.done
+
+
+def _head(conn: Connection, slug: str) -> Row[Any]:
+    head = conn.execute(HEAD, {"of": slug}).one_or_none()
+    if head is None:
+        raise Missing(f"there is no project {slug!r}")
+    return head
 
 
 def disagreements(conn: Connection, slug: str, limit: int) -> list[Disagreement]:

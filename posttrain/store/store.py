@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from posttrain.store import assign, events, people, projects, quality, snapshots, work
+from posttrain.store import assign, cast, events, people, projects, quality, snapshots, work
 from posttrain.store.database import Database
 from posttrain.store.rows import (
     Answer,
@@ -29,12 +29,14 @@ from posttrain.store.rows import (
     TaskItem,
     Vote,
 )  # fmt: skip
+from posttrain.store.together import Together
 
 
 class Store:
     def __init__(self, db: Database):
         self.db = db
         self._memory = assign.Memory()
+        self._cast: Together[cast.Ballot, Event] = Together(lambda ballots: cast.cast(db, ballots))
         self._quality: dict[str, Quality] = {}
 
     @classmethod
@@ -159,7 +161,7 @@ class Store:
 
     def submit(self, person: Person, task_id: str, answer: Answer) -> Event:
         """When this returns, the vote is on the disk. The same answer twice is one event; another one a Conflict."""
-        return work.submit(self.db, person, task_id, answer)
+        return self._cast(cast.Ballot(person, task_id, answer))
 
     def skip(self, person: Person, task_id: str, reason: str) -> Event:
         return work.skip(self.db, person, task_id, reason)
@@ -188,6 +190,10 @@ class Store:
 
     def progress(self, slug: str) -> Progress:
         return self.db.read(lambda conn: quality.progress(conn, slug, self.now()))
+
+    def finished(self, slug: str) -> tuple[int, int]:
+        """(items, gold apart; those with all the labels they need): what a page asks after every answer."""
+        return self.db.read(lambda conn: quality.finished(conn, slug))
 
     def disagreements(self, slug: str, limit: int = 50) -> list[Disagreement]:
         """Items on which people differ, the least agreed upon first."""

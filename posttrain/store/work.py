@@ -1,13 +1,9 @@
-"""A vote, a skip, an undo: each is one transaction with one event, and the counters move with it.
+"""A skip, an undo: each is one transaction with one event, and the counters move with it. Votes as they are read.
 
-Sent twice, the same answer is one event; another answer to the same task is a Conflict. An answer that comes after its
-lease ran out is taken as long as the item still has room: work that was done is not thrown away.
-Left out on purpose: changing a vote. It is undone and cast again, and the chain shows both.
+Left out on purpose: casting votes (cast.py), and changing one. It is undone and cast again, and the chain shows both.
 """
 
 import json
-from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
@@ -15,49 +11,16 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 from posttrain.errors import UserError
 from posttrain.rows import digest
 from posttrain.store import events, labels
-from posttrain.store.assign import ITEM, count
+from posttrain.store.assign import ITEM, count, item_of
+from posttrain.store.cast import TALLY, answered, counted, duel, late
 from posttrain.store.database import Database
 from posttrain.store.errors import Conflict, Missing
 from posttrain.store.projects import WORKERS, Standing, standing
-from posttrain.store.rows import Answer, Event, Person, ProjectSettings, TaskItem, Vote
-from posttrain.store.schema import duels, members, tasks
+from posttrain.store.rows import Event, Person, ProjectSettings, Vote
 from posttrain.store.schema import events as chain
+from posttrain.store.schema import tasks
 
 TASK = select(tasks).where(tasks.c.id == bindparam("one")).with_for_update()
-TALLY = (
-    update(members)
-    .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
-    .values(votes=members.c.votes + bindparam("more_votes"), skips=members.c.skips + bindparam("more_skips"))
-)
-
-
-def submit(db: Database, person: Person, task_id: str, answer: Answer) -> Event:
-    given = digest(answer.model_dump(mode="json", exclude={"seconds"}))
-
-    def work(conn: Connection) -> Event:
-        task, here = _task(conn, person, task_id)
-        if task.state == "voted" and task.answer == given:
-            return events.get(conn, task.project, task.event)
-        item = _ready(conn, here, task)
-        read = TaskItem.model_validate_json(item.body)
-        presented = _numbers(task.presented)
-        labels.check(here.settings.kind, read, answer, presented)
-        body = labels.to_item_order(answer, presented) | {
-            "item": item.id, "kind": here.settings.kind, "presented": presented, "drawn": task.drawn,
-        }  # fmt: skip
-        if item.gold:
-            body["gold"] = True
-        label = labels.label(here.settings.kind, body)
-        held = -1 if task.state == "leased" else 0
-        need = _wanted(conn, here.settings, item, [label])
-        done = count(conn, item, votes=1, leases=held, wanted=need)
-        _tally(conn, here, person, votes=1)
-        _duel(conn, here, read, body, 1)
-        event = events.append(conn, db.clock(), here.slug, "vote", person, body, votes=1, done=done)
-        _becomes(conn, task, state="voted", event=event.number, answer=given, label=label)
-        return event
-
-    return db.write(work)
 
 
 def skip(db: Database, person: Person, task_id: str, reason: str) -> Event:
@@ -111,11 +74,11 @@ def _undo(conn: Connection, now: float, here: Standing, person: Person, task: Ro
         conn, task, state="leased", event=None, answer=None, label=None, turn=turn,
         lease_until=now + here.settings.lease_seconds,
     )  # fmt: skip
-    need = _wanted(conn, here.settings, item, [])
+    need = _wanted(conn, here.settings, item)
     done = count(conn, item, votes=-int(voted), leases=1, wanted=need)
     _tally(conn, here, person, votes=-int(voted), skips=-int(not voted))
-    if voted:
-        _duel(conn, here, TaskItem.model_validate_json(item.body), old, -1)
+    if voted and (won := counted(item_of(item.body), old)):
+        duel(conn, {(here.slug, *models): (-a, -b) for models, (a, b) in won.items()})
     return events.append(
         conn, now, here.slug, "undo", person, body, votes=-int(voted), skips=-int(not voted), done=done
     )
@@ -135,12 +98,11 @@ def _task(conn: Connection, person: Person, task_id: str) -> tuple[Row[Any], Sta
 def _ready(conn: Connection, here: Standing, task: Row[Any]) -> Row[Any]:
     """The item of a task that can still be answered, locked."""
     if task.state in ("voted", "skipped"):
-        done = "answered otherwise" if task.state == "voted" else "skipped"
-        raise Conflict(f"this task was already {done}", remedy="undo that first")
+        raise answered(task.state)
     here.must_be_open()
     item = _item(conn, task)
     if task.state == "lapsed" and not item.open:
-        raise Conflict("the time for this task ran out and others have finished it", remedy="take the next one")
+        raise late()
     return item
 
 
@@ -148,52 +110,18 @@ def _item(conn: Connection, task: Row[Any]) -> Row[Any]:
     return conn.execute(ITEM, {"one": task.item}).one()
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(n) for n in text.split(",") if n]
-
-
 def _becomes(conn: Connection, task: Row[Any], **fields: Any) -> None:
     conn.execute(update(tasks).where(tasks.c.id == task.id).values(**fields))
 
 
-def _wanted(conn: Connection, settings: ProjectSettings, item: Row[Any], new: list[str]) -> int:
-    """How many labels the item needs once `new` are there."""
-    if settings.max_labels is None:
-        return settings.labels_per_item
+def _wanted(conn: Connection, settings: ProjectSettings, item: Row[Any]) -> int:
+    """How many labels the item needs, as the votes stand."""
     old = conn.scalars(select(tasks.c.label).where(tasks.c.item == item.number, tasks.c.state == "voted")).all()
-    return labels.wanted(settings.kind, [*map(str, old), *new], settings.labels_per_item, settings.max_labels)
+    return labels.wanted(settings.kind, list(map(str, old)), settings.labels_per_item, settings.max_labels)
 
 
 def _tally(conn: Connection, here: Standing, person: Person, *, votes: int = 0, skips: int = 0) -> None:
     conn.execute(TALLY, {"of": here.slug, "who": person.id, "more_votes": votes, "more_skips": skips})
-
-
-def _duel(conn: Connection, here: Standing, item: TaskItem, body: dict[str, Any], sign: int) -> None:
-    """Adds a vote's wins between models to `duels`, or takes them off again."""
-    if here.settings.kind not in ("pair", "ranking") or item.gold is not None:
-        return
-    for (a, b), (a_wins, b_wins) in sorted(wins(item, body).items()):
-        met = and_(duels.c.project == here.slug, duels.c.a == a, duels.c.b == b)
-        conn.execute(
-            update(duels)
-            .where(met)
-            .values(a_wins=duels.c.a_wins + sign * a_wins, b_wins=duels.c.b_wins + sign * b_wins)
-        )
-
-
-def wins(item: TaskItem, body: dict[str, Any]) -> dict[tuple[str, str], tuple[float, float]]:
-    """(model, model) in sorted order -> wins of each; a tie, also of two bad answers, is half a win for both."""
-    ranks: Sequence[int] = body.get("ranks") or {"first": (0, 1), "second": (1, 0)}.get(body.get("choice", ""), (0, 0))
-    found: dict[tuple[str, str], tuple[float, float]] = {}
-    for i, j in combinations(range(len(item.answers)), 2):
-        a, b = item.answers[i].model, item.answers[j].model
-        if not a or not b or a == b:
-            continue
-        score = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
-        key, score = ((a, b), score) if a < b else ((b, a), 1 - score)
-        old = found.get(key, (0.0, 0.0))
-        found[key] = old[0] + score, old[1] + 1 - score
-    return found
 
 
 # ---- reading votes ---------------------------------------------------------------------------------------------------
@@ -222,12 +150,9 @@ def votes(conn: Connection, slug: str, upto: int | None = None, include_undone: 
 def history(conn: Connection, person: Person, slug: str, limit: int, before: int | None) -> list[Vote]:
     """The person's own valid votes, newest first."""
     standing(conn, person, slug)
-    query = (
-        select(chain)
-        .join(tasks, and_(tasks.c.project == chain.c.project, tasks.c.event == chain.c.number))
-        .where(tasks.c.project == slug, tasks.c.person == person.id, tasks.c.state == "voted")
-        .order_by(tasks.c.event.desc())
-        .limit(limit)
-    )
-    rows = conn.execute(query if before is None else query.where(tasks.c.event < before))
-    return [vote_of(events.of_row(row)) for row in rows]
+    mine = and_(tasks.c.project == slug, tasks.c.person == person.id, tasks.c.state == "voted")
+    newest = select(tasks.c.event).where(mine).order_by(tasks.c.event.desc()).limit(limit)
+    numbers = conn.scalars(newest if before is None else newest.where(tasks.c.event < before)).all()
+    # asked for by number, not by a join: PostgreSQL plans that badly while it knows little about a young table
+    found = select(chain).where(chain.c.project == slug, chain.c.number.in_(numbers)).order_by(chain.c.number.desc())
+    return [vote_of(events.of_row(row)) for row in conn.execute(found)]

@@ -16,7 +16,7 @@
   // ---- talking to the server
   async function call(path, body) {
     const answer = await fetch(`/p/${slug}/${path}`, {
-      method: body ? "POST" : "GET", body, credentials: "same-origin", headers: { "X-Fragment": "1", "X-CSRF-Token": csrf },
+      method: body ? "POST" : "GET", body: body && new URLSearchParams(body), credentials: "same-origin", headers: { "X-Fragment": "1", "X-CSRF-Token": csrf },
     });
     const data = await answer.json().catch(() => ({}));
     if (!answer.ok) throw Object.assign(new Error("refused"), { status: answer.status, told: data.error || {} });
