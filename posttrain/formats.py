@@ -104,6 +104,16 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
     where: list[str] = []
     ledger: list[Drop] = []
     shapes: Counter[str] = Counter()
+    for row, place in each(source, kind, bad_rows, ledger, shapes):
+        rows.append(row)
+        where.append(place)
+    return Loaded(rows, where, ledger, dict(shapes))
+
+
+def each(
+    source: str | Path, kind: KindName, bad_rows: BadRows, ledger: list[Drop], shapes: Counter[str]
+) -> Iterator[tuple[Any, str]]:
+    """`load` row by row, each with its file:line; what is left out is added to the ledger, what was read to shapes."""
     for record in _whole(records(source), ledger):
         try:
             shape, new = read(record, kind)
@@ -112,13 +122,11 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
                 raise UserError(str(bad), where=record.where, remedy="mend the row, or set bad_rows: skip") from None
             ledger.append(Drop(where=record.where, field=bad.field, reason=bad.reason))
             continue
-        rows += new
-        where += [record.where] * len(new)
+        yield from ((row, record.where) for row in new)
         shapes[shape] += 1
-    if not rows:
+    if not shapes:
         reasons = Counter(f"{d.field}: {d.reason}" for d in ledger).most_common(2)
         raise UserError(f"no {kind} found ({'; '.join(r for r, _ in reasons) or 'no records'})", where=str(source))
-    return Loaded(rows, where, ledger, dict(shapes))
 
 
 def _whole(found: Iterator[Record], ledger: list[Drop]) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""From what a person types to a model folder: 'bundled', 'bundled:tiny', a run, a stage folder, a model folder, or a hub id.
+"""From what a person types to a model folder: a bundled model, a run, a stage folder, a model folder, or a hub id.
 
 Left out on purpose: choosing among several runs; a run's newest release or last policy is what people mean.
 """

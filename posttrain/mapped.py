@@ -1,8 +1,9 @@
 """Tokenised documents on the disk: rows that do not fit in memory become memory-mapped arrays, once, by all cores.
 
 The arrays lie in the user's cache under a hash of what they depend on: the rows' bytes, the template, the tokenizer,
-what is trained on. A second training on the same rows starts at once. What is held in memory is eight bytes a document
-(its size and its number of targets); packing plans from these, and a document is read when its micro-batch is built.
+what is trained on. A second training on the same rows starts at once. What is held in memory is some fifty bytes a
+document (where it is, its size and its number of targets); packing plans from these, and a document is read when its
+micro-batch is built.
 From there on nothing differs: the same documents in the same packs give the same weights, bit for bit.
 Left out on purpose: deleting old caches (five bytes a token); pairs and rankings, whose losses hold a row each.
 """
@@ -16,7 +17,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import file_digest, sha256
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Docs(Sequence[Doc]):
         if n in self._cuts:
             return self._cuts[n]
         ends = self._ends[self._first[n] : self._first[n + 1] + 1].tolist()
-        pieces = [(self._ids[a:b].tolist(), self._mask[a:b].tolist()) for a, b in zip(ends, ends[1:])]
+        pieces = [(self._ids[a:b].tolist(), self._mask[a:b].tolist()) for a, b in pairwise(ends)]
         return Doc(pieces[0][0], [Branch(ids, mask) for ids, mask in pieces[1:]])
 
 

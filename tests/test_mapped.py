@@ -1,4 +1,4 @@
-"""Rows on the disk: the documents, checks and weights of rows in memory; one cache for the same content; flat memory."""
+"""Rows on the disk: the documents, checks and weights of rows in memory; one cache for the same content."""
 
 import json
 

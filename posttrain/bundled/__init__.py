@@ -1,9 +1,9 @@
 """What ships inside the package: the base model, the training rows, the evaluation suites.
 
 The model is stored as int8 rows with fp16 scales, compressed, and unpacked once into an ordinary Hugging Face folder
-in the cache. `bundled:tiny` is the same architecture and tokenizer with two narrow layers of weights drawn from integers: it
-says nothing sensible and runs every recipe in seconds. Left out on purpose: downloading anything. `data/` in the
-repository is the workshop that makes the files.
+in the cache. `bundled:tiny` is the same architecture and tokenizer with two narrow layers of weights drawn from
+integers: it says nothing sensible and runs every recipe in seconds. Left out on purpose: downloading anything. `data/`
+in the repository is the workshop that makes the files.
 """
 
 import json

@@ -34,7 +34,7 @@ class Base(Stage):
         if self.model.startswith((".", "/", "~")) or self.model.count("/") != 1:
             raise UserError(
                 f"there is no model folder {self.model!r}, and it is not a Hugging Face id (owner/name)",
-                remedy="model: bundled, bundled:tiny, a folder that holds config.json, or an id such as Qwen/Qwen3-0.6B",
+                remedy="model: bundled, bundled:tiny, a folder that holds config.json, or an id, Qwen/Qwen3-0.6B",
             )
         return {"weights": f"hub:{self.model}@{self.revision or 'main'}"}
 
