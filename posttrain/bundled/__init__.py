@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from posttrain.errors import UserError, nearest
 
@@ -98,8 +99,9 @@ def _write_tiny(part: Path) -> None:
     (part / "config.json").write_text(json.dumps(config, indent=2))
     for name in ("README.md", "pretraining.json"):  # they tell of the other weights
         (part / name).unlink(missing_ok=True)
+    auto: Any = AutoModelForCausalLM
     with torch.device("meta"):
-        shapes = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(part)).state_dict()
+        shapes = auto.from_config(AutoConfig.from_pretrained(part)).state_dict()
     draw = np.random.PCG64(0)
     tensors = {}
     for name, value in sorted(shapes.items()):
