@@ -5,8 +5,9 @@
 
 Rows that no floating-point number has touched are compared by their digest, counts and gates exactly. Numbers of
 training and evaluation are compared within RELATIVE and ABSOLUTE: fp32 sums are taken in another order by other
-processors, thread counts and versions of torch, and training carries the difference on. Measured on this recipe: two
-releases of torch and transformers, one thread or two, and kernels for SSE4, AVX2 and AVX-512 differ by SPREAD at most.
+processors, and training carries the difference on. Measured on this recipe: kernels for SSE4 against those for AVX-512
+(ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41) move no number by more than 6e-5 of itself; RELATIVE is eight
+times that, and a beta of 0.11 instead of 0.1 moves the loss of the second step by far more.
 Left out on purpose: weights (no two processors share their last bits) and seconds.
 """
 
@@ -25,8 +26,7 @@ from posttrain.pipeline import Record
 
 GOLDEN = Path(__file__).parent / "golden" / "smoke.json"
 RECIPE = Path(__file__).parent.parent / "recipes" / "smoke.yaml"
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
-SPREAD = 1e-5
+RELATIVE, ABSOLUTE = 5e-4, 5e-5
 UNTOUCHED = ("demos", "pairs", "prompts", "rankings", "ratings", "thumbs")  # stage types that only read files
 NOISE = ("flops", "mismatch", "seconds", "megabytes")  # rounding itself, or the machine
 
