@@ -5,8 +5,8 @@
 
 Rows that no floating-point number has touched are compared by their digest, counts and gates exactly. Numbers of
 training and evaluation are compared within RELATIVE and ABSOLUTE: fp32 sums are taken in another order by other
-processors, and training carries the difference on. Measured on this recipe: kernels for SSE4, or AVX2 and two threads, against AVX-512
-(ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA) move no number by more than 6e-5 of itself; RELATIVE is eight
+processors, and training carries the difference on. Measured on this recipe: kernels for SSE4, or AVX2 and two threads,
+against AVX-512 (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA) move no number by more than 6e-5 of itself; RELATIVE is eight
 times that, and a beta of 0.11 instead of 0.1 moves the loss of the second step by far more.
 Left out on purpose: weights (no two processors share their last bits) and seconds.
 """
