@@ -1,7 +1,8 @@
 """Records out of files: JSONL, JSON, CSV, TSV, Parquet, any of them gzipped, folders of them, the hub's data sets.
 
 A record is whatever the file holds (mostly a dict) with the place it came from; formats.py turns records into rows.
-Left out on purpose: streaming of data larger than memory, writing, credentials (the hub's own client has them).
+JSON lines and Parquet above STREAM_FROM are read as they are used, the rest whole.
+Left out on purpose: writing, credentials (the hub's own client has them).
 """
 
 import csv
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from posttrain import bundled
 from posttrain.errors import UserError, nearest
@@ -28,6 +29,7 @@ LISTS = (
     "instances",
 )  # where a JSON object that is a whole data set keeps its rows
 NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
+STREAM_FROM = 32 << 20  # bytes; smaller files are read at once, which tells more about what is wrong with them
 HUB = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?::([\w.]+))?")  # owner/name[/config][:split]
 
 
@@ -81,7 +83,8 @@ def identity(source: str | Path) -> str:
         return found
     whole = hashlib.sha256()
     for path in found:
-        whole.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as f:
+            whole.update(path.name.encode() + b"\0" + hashlib.file_digest(f, "sha256").digest())
     return whole.hexdigest()[:16]
 
 
@@ -122,6 +125,9 @@ def _read(path: Path) -> Iterator[Record]:
     if kind == "parquet":
         yield from _parquet(path)
         return
+    if kind in ("jsonl", "ndjson") and path.stat().st_size > STREAM_FROM:
+        yield from _stream(path)
+        return
     text = _text(path)
     if not text.strip():
         raise UserError("the file is empty", where=str(path))
@@ -133,22 +139,43 @@ def _read(path: Path) -> Iterator[Record]:
         yield from _document(text, str(path))
 
 
+def _stream(path: Path) -> Iterator[Record]:
+    """One record a line, one line in memory."""
+    file = str(path)
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    _not_utf8(line[error.start], f"{file}:{number}")
+                if text.strip():
+                    yield _line(text, file, number)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        _broken_gzip(file)
+
+
 def _text(path: Path) -> str:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise UserError("this is not a whole gzip file", where=str(path), remedy="download or pack it again") from None
+        _broken_gzip(str(path))
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
         return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"not UTF-8 text: byte 0x{raw[error.start]:02x}",
-            where=f"{path}:{line}",
-            remedy="save it as UTF-8, for example: iconv -f latin1 -t utf-8",
-        ) from None
+        _not_utf8(raw[error.start], f"{path}:{line}")
+
+
+def _broken_gzip(where: str) -> NoReturn:
+    raise UserError("this is not a whole gzip file", where=where, remedy="download or pack it again") from None
+
+
+def _not_utf8(byte: int, where: str) -> NoReturn:
+    remedy = "save it as UTF-8, for example: iconv -f latin1 -t utf-8"
+    raise UserError(f"not UTF-8 text: byte 0x{byte:02x}", where=where, remedy=remedy) from None
 
 
 def _is_lines(text: str, kind: str) -> bool:
@@ -164,10 +191,14 @@ def _is_lines(text: str, kind: str) -> bool:
 def _lines(text: str, file: str) -> Iterator[Record]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            try:
-                yield Record(json.loads(line), file, number)
-            except (ValueError, RecursionError) as error:
-                yield Record(None, file, number, _json_problem(error))
+            yield _line(line, file, number)
+
+
+def _line(line: str, file: str, number: int) -> Record:
+    try:
+        return Record(json.loads(line), file, number)
+    except (ValueError, RecursionError) as error:
+        return Record(None, file, number, _json_problem(error))
 
 
 def _json_problem(error: Exception) -> str:
@@ -244,13 +275,14 @@ def _parquet(path: Path) -> Iterator[Record]:
             "reading Parquet needs pyarrow", where=str(path), remedy='pip install "posttrain[parquet]"'
         ) from None
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-        table = parquet.read_table(io.BytesIO(raw))
-    except (arrow.ArrowException, gzip.BadGzipFile, OSError) as error:
+        zipped = path.name.lower().endswith(".gz")
+        table = parquet.ParquetFile(io.BytesIO(gzip.decompress(path.read_bytes())) if zipped else path)
+        if table.metadata.num_rows == 0:
+            raise UserError("the file is empty", where=str(path))
+        rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
+        yield from (Record(value, str(path), number) for number, value in enumerate(rows, 1))
+    except (arrow.ArrowException, gzip.BadGzipFile, EOFError, OSError) as error:
         raise UserError(f"not a readable Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
-    if table.num_rows == 0:
-        raise UserError("the file is empty", where=str(path))
-    yield from (Record(value, str(path), number) for number, value in enumerate(table.to_pylist(), 1))
 
 
 def _hub(text: str) -> Iterator[Record]:

@@ -26,7 +26,7 @@ from posttrain import trees
 from posttrain.errors import UserError
 from posttrain.files import Record, records
 from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Ranking, Rating, Row, Source, Thumb, explain
-from posttrain.turns import BadRow, first, flat, message, messages, number, short, transcript
+from posttrain.turns import BadRow, first, flat, message, messages, number, short, transcript, vote
 
 KindName = Literal["demos", "pairs", "prompts", "thumbs", "rankings", "ratings"]
 BadRows = Literal["error", "skip"]
@@ -104,6 +104,16 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
     where: list[str] = []
     ledger: list[Drop] = []
     shapes: Counter[str] = Counter()
+    for row, place in each(source, kind, bad_rows, ledger, shapes):
+        rows.append(row)
+        where.append(place)
+    return Loaded(rows, where, ledger, dict(shapes))
+
+
+def each(
+    source: str | Path, kind: KindName, bad_rows: BadRows, ledger: list[Drop], shapes: Counter[str]
+) -> Iterator[tuple[Any, str]]:
+    """`load` row by row, each with its file:line; what is left out is added to the ledger, what was read to shapes."""
     for record in _whole(records(source), ledger):
         try:
             shape, new = read(record, kind)
@@ -112,13 +122,11 @@ def load(source: str | Path, kind: KindName, *, bad_rows: BadRows = "error") -> 
                 raise UserError(str(bad), where=record.where, remedy="mend the row, or set bad_rows: skip") from None
             ledger.append(Drop(where=record.where, field=bad.field, reason=bad.reason))
             continue
-        rows += new
-        where += [record.where] * len(new)
+        yield from ((row, record.where) for row in new)
         shapes[shape] += 1
-    if not rows:
+    if not shapes:
         reasons = Counter(f"{d.field}: {d.reason}" for d in ledger).most_common(2)
         raise UserError(f"no {kind} found ({'; '.join(r for r, _ in reasons) or 'no records'})", where=str(source))
-    return Loaded(rows, where, ledger, dict(shapes))
 
 
 def _whole(found: Iterator[Record], ledger: list[Drop]) -> Iterator[Record]:
@@ -361,30 +369,6 @@ def _short_answer(item: Any, name: str) -> Any:
     if key is None:
         raise BadRow(name, f"expected a text in each, got {short(item)}")
     return item[key]
-
-
-def vote(r: Mapping[str, Any]) -> int:
-    """Who won of two answers: 1 the first, 2 the second, 0 nobody. Several annotators: the majority."""
-    votes = [int(v) for k, v in r.items() if re.fullmatch(r"annotator_?\d+", k) and str(v) in "012"]
-    if votes:
-        (most, n), *others = Counter(votes).most_common()
-        return most if not others or n > others[0][1] else 0
-    if "better_response_id" in r:
-        return int(r["better_response_id"]) + 1
-    if "human_ref_a" in r and "labels" in r:
-        return 1 if int(r["labels"]) else 2
-    if "overall_preference" in r:
-        return int((x := number(r["overall_preference"], "overall_preference")) < 0) + 2 * int(x > 0)
-    name = first(r, ("winner", "preference", "preferred", "choice", "better_answer"))
-    said = str(r[name]).strip().lower() if name else ""
-    found = re.fullmatch(r"(?:model|response|answer|assistant|output)?[ _]?(1|2|a|b|first|second)", said)
-    if found:
-        return 1 if found[1] in ("1", "a", "first") else 2
-    if said.startswith("tie") or said in ("0", "both", "equal", "neither"):
-        return 0
-    raise BadRow(
-        name or "preference", f"two answers, but not which one is better (expected 1, 2, a, b or tie), got {said!r}"
-    )
 
 
 def _voted(prompt: Messages, texts: Sequence[Any], who: int, names: Sequence[str]) -> Found:

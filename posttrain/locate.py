@@ -1,4 +1,4 @@
-"""From what a person types to a model folder: 'bundled', a run, a stage folder, a model folder, or a hub id.
+"""From what a person types to a model folder: a bundled model, a run, a stage folder, a model folder, or a hub id.
 
 Left out on purpose: choosing among several runs; a run's newest release or last policy is what people mean.
 """
@@ -33,8 +33,8 @@ def model_folder(name: str, revision: str | None = None) -> Path:
 
 def find(model: str, revision: str | None = None) -> Path:
     """The folder of a model named as in a recipe. Raises UserError when it cannot be had."""
-    if model == "bundled":
-        return bundled.model()
+    if model in bundled.MODELS:
+        return bundled.model(model)
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():

@@ -1,5 +1,7 @@
 """Knobs of low-rank adapters; model.py turns them into PEFT layers. No torch here, so that stages can name them."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -12,3 +14,5 @@ class Lora(BaseModel):
     alpha: float = Field(default=32.0, gt=0)
     targets: tuple[str, ...] = ()  # names of linear layers; () means every linear layer but the head
     rank_stabilised: bool = False  # scale by alpha / sqrt(rank), arXiv:2312.03732
+    dora: bool = False  # train each output's length apart from its direction, arXiv:2402.09353
+    quantize: Literal["none", "int8", "nf4"] = "none"  # the frozen base weights, arXiv:2208.07339, arXiv:2305.14314

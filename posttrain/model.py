@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from posttrain import attention
+from posttrain import attention, quantized
 from posttrain.errors import UserError
 from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.lora import Lora
@@ -44,6 +45,9 @@ class Model:
         self.base = hf.get_base_model() if self.adapted else hf
         self.base.set_attn_implementation(attention.NAME)
         self.decoder: nn.Module = self.base.get_decoder()
+        if self.runtime.checkpointing:
+            for layer in _layers(self.decoder):
+                recompute(layer)
         self._compiled: list[tuple[nn.Module, Any]] = []  # layers with their compiled calls
 
     @property
@@ -179,7 +183,7 @@ class Model:
 
     def _worth_compiling(self, micro_batches: int | None) -> bool:
         """In fp32 the CPU is busy with matrix products that compiling does not touch: 0-5% were measured there."""
-        if (micro_batches or 0) < COMPILE_FROM:
+        if (micro_batches or 0) < COMPILE_FROM or self.runtime.checkpointing:
             return False
         if self.device.type == "cuda":
             return True
@@ -207,7 +211,8 @@ class Model:
             if not self.adapted:
                 self.base.save_pretrained(folder)
             elif merge:
-                self.base.save_pretrained(folder, state_dict=merged(self.hf))
+                with quantized.saved_as_full(self.base):
+                    self.base.save_pretrained(folder, state_dict=quantized.merged(self.hf))
             else:
                 self.hf.save_pretrained(folder)
 
@@ -218,16 +223,16 @@ def _layers(decoder: nn.Module) -> list[nn.Module]:
     return list(max(lists, key=len)) if lists else [decoder]
 
 
-def merged(hf: nn.Module) -> dict[str, Tensor]:
-    """State dict of a PEFT model's base with every adapter folded in: W + delta, summed in fp32, in W's dtype."""
-    base = hf.get_base_model()
-    state = {k.replace(".base_layer.", "."): v for k, v in base.state_dict().items() if ".lora_" not in k}
-    for name, module in base.named_modules():
-        if hasattr(module, "get_delta_weight"):
-            w = state[f"{name}.weight"]
-            delta = sum(module.get_delta_weight(a).float() for a in module.active_adapters)
-            state[f"{name}.weight"] = (w.float() + delta).to(w.dtype)
-    return state
+def recompute(layer: nn.Module) -> None:
+    """Keep only the layer's input for the backward pass and compute the rest a second time (arXiv:1604.06174)."""
+    forward = layer.forward
+
+    def once_more(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    layer.forward = once_more  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -271,12 +276,14 @@ def load_model(source: Path | str, runtime: Runtime, *, train: bool, lora: Lora 
     attention.register()
     keep_memory()
     with explained(source), memory_hint(), quiet():
-        hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME)
-        hf = hf.to(device)
+        more = quantized.how_to_load(lora, dtype, device)
+        hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME, **more)
+        hf = hf if more else hf.to(device)
     hf.requires_grad_(train and lora is None)
     if lora is not None:
         hf = with_lora(hf, lora, train)
-    model = Model(hf, runtime=runtime, said=said)
+    model = Model(hf, runtime=runtime, said=f"{said}, base weights {lora.quantize}" if lora and more else said)
+    quantized.keep_trainable(model.hf)
     check_head(model)
     return model
 
@@ -306,11 +313,13 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool, task: str | None = "CAUSAL
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError("LoRA needs the package peft", where="lora", remedy="pip install 'posttrain[lora]'") from None
+    if task is None and lora.quantize != "none":
+        raise UserError("a reward model's base cannot be quantised", where="lora.quantize", remedy="quantize: none")
     if "lm_head" in lora.targets:
         raise UserError("the output layer cannot carry an adapter", where="lora.targets", remedy="leave lm_head out")
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets) or "all-linear",
-        use_rslora=lora.rank_stabilised, task_type=task, inference_mode=not train,
+        use_rslora=lora.rank_stabilised, use_dora=lora.dora, task_type=task, inference_mode=not train,
         exclude_modules=None if task else ["score"],
     )  # fmt: skip
     try:

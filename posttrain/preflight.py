@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from posttrain.comparisons import Group
 from posttrain.errors import UserError
@@ -30,11 +30,11 @@ SHORTEST = 8  # an answer cut below so many tokens is dropped instead
 class Preflight:
     """docs[i] was made of row number kept[i], called names[i]. ledger: rows cut or dropped. facts: counts, warnings."""
 
-    docs: list[Doc]
-    names: list[str]
+    docs: Sequence[Doc]
+    names: Sequence[str]
     ledger: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    kept: list[int] = field(default_factory=list)
+    kept: Sequence[int] = field(default_factory=list)
 
 
 def preflight(
@@ -52,27 +52,34 @@ def preflight(
     """
     if not rows:
         raise UserError("there is no row to train on", remedy="look at the data stage's ledger.jsonl")
-    docs = [_doc(row, chat, train_on, n) for n, row in enumerate(rows)]
     names = [row.id or f"row {n}" for n, row in enumerate(rows)]
+    docs = rendered(rows, names, chat, train_on)
+    refuse_one_answer(rows)
+    return _fit(docs, names, max_tokens, too_long)
+
+
+def rendered(rows: Sequence[AnyRow], names: Sequence[str], chat: Chat, train_on: TrainOn) -> list[Doc]:
+    """Rows as documents, each checked by itself. Raises UserError with the first rows concerned."""
+    docs = [_doc(row, chat, train_on, name) for row, name in zip(rows, names)]
     _check_learnable(docs, names, chat, train_on)
     _check_ids(docs, names, chat)
     _check_answers(rows, names)
     _check_stable(rows, docs, names, chat)
-    return _fit(docs, names, max_tokens, too_long)
+    return docs
 
 
-def _doc(row: AnyRow, chat: Chat, train_on: TrainOn, number: int) -> Doc:
+def _doc(row: AnyRow, chat: Chat, train_on: TrainOn, name: str) -> Doc:
     try:
         if isinstance(row, Demo):
             return Doc([], [Branch(*chat.example(row.messages, train_on))])
         cut = [chat.continuation(row.prompt, answer) for answer in answers_of(row)]
     except UserError as error:
-        raise UserError(error.what, where=row.id or f"row {number}", remedy=error.remedy) from None
+        raise UserError(error.what, where=name, remedy=error.remedy) from None
     prompt = cut[0][0]
     if any(again != prompt for again, _ in cut):
         raise UserError(
             "the chat template's prompt depends on the answer, so the answers cannot be compared",
-            where=row.id or f"row {number}", remedy="template: chatml",
+            where=name, remedy="template: chatml",
         )  # fmt: skip
     return Doc(prompt, [Branch(ids, [True] * len(ids)) for _, ids in cut])
 
@@ -135,7 +142,11 @@ def _check_answers(rows: Sequence[AnyRow], names: Sequence[str]) -> None:
         [name for name, found in zip(names, texts) if len(found) > 1 and len(set(found)) == 1],
         "pairs have twice the same answer", "remove them (the pairs stage drops them by itself)",
     )  # fmt: skip
-    answers = Counter(found[0] for found in texts)
+
+
+def refuse_one_answer(rows: Sequence[AnyRow]) -> None:
+    """Data with one and the same answer everywhere teaches only that."""
+    answers = Counter(answers_of(row)[0].content for row in rows)
     (answer, n), *_ = answers.most_common(1)
     if len(rows) >= FEW and n >= SAME_ANSWER * len(rows):
         raise UserError(
@@ -162,11 +173,7 @@ def _fit(docs: list[Doc], names: list[str], max_tokens: int, too_long: TooLong) 
     long = [n for n, tokens in enumerate(sizes) if tokens > max_tokens]
     if long and too_long == "error":
         worst = max(long, key=lambda n: sizes[n])
-        raise UserError(
-            f"{len(long)} of {len(docs)} rows are longer than {max_tokens} tokens; the longest has {sizes[worst]}",
-            where=names[worst],
-            remedy=f"max_tokens and micro_tokens of at least {sizes[worst]}, or too_long: truncate, or too_long: drop",
-        )
+        refuse_long(len(long), len(docs), max_tokens, sizes[worst], names[worst])
     kept: list[tuple[Doc, str]] = []
     numbers: list[int] = []
     ledger: list[dict[str, Any]] = []
@@ -176,13 +183,30 @@ def _fit(docs: list[Doc], names: list[str], max_tokens: int, too_long: TooLong) 
             kept.append((short, name))
             numbers.append(n)
         if tokens > max_tokens:
-            what = f"cut to {size(short)} tokens" if short is not None else f"longer than {max_tokens} tokens"
-            ledger.append({"row": name, "tokens": tokens, "action": "cut" if short else "dropped", "reason": what})
+            ledger.append(left_out(name, tokens, short, max_tokens))
     if not kept:
-        raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {max(sizes)}")
-    return Preflight(
-        [d for d, _ in kept], [n for _, n in kept], ledger, _facts([d for d, _ in kept], ledger, len(docs)), numbers
-    )
+        refuse_all(max_tokens, max(sizes))
+    used = [d for d, _ in kept]
+    targets = sum(sum(b.mask) for doc in used for b in doc.branches)
+    counts = facts([size(doc) for doc in used], targets, ledger, len(docs))
+    return Preflight(used, [n for _, n in kept], ledger, counts, numbers)
+
+
+def refuse_long(long: int, rows: int, max_tokens: int, longest: int, name: str) -> NoReturn:
+    raise UserError(
+        f"{long} of {rows} rows are longer than {max_tokens} tokens; the longest has {longest}", where=name,
+        remedy=f"max_tokens and micro_tokens of at least {longest}, or too_long: truncate, or too_long: drop",
+    )  # fmt: skip
+
+
+def refuse_all(max_tokens: int, longest: int) -> NoReturn:
+    raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {longest}")
+
+
+def left_out(name: str, tokens: int, short: Doc | None, max_tokens: int) -> dict[str, Any]:
+    """The ledger's entry for a row that was too long: cut to `short`, or dropped."""
+    what = f"cut to {size(short)} tokens" if short is not None else f"longer than {max_tokens} tokens"
+    return {"row": name, "tokens": tokens, "action": "cut" if short else "dropped", "reason": what}
 
 
 def cut(doc: Doc, max_tokens: int) -> Doc | None:
@@ -198,15 +222,15 @@ def cut(doc: Doc, max_tokens: int) -> Doc | None:
     return Doc(doc.prefix, branches) if all(sum(b.mask) >= SHORTEST for b in branches) else None
 
 
-def _facts(docs: Sequence[Doc], ledger: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:
-    sizes = sorted(size(doc) for doc in docs)
-    targets = sum(sum(b.mask) for doc in docs for b in doc.branches)
+def facts(sizes: Sequence[int], targets: int, ledger: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:
+    """Counts and warnings over the documents that are used, of `rows` rows. sizes: tokens of each; targets: of all."""
     done = Counter(entry["action"] for entry in ledger)
-    warnings = list(_warnings(done, rows, targets / len(docs)))
+    warnings = list(_warnings(done, rows, targets / len(sizes)))
+    ordered = sorted(sizes)
     return {
-        "rows": len(docs), "tokens": sum(sizes), "target_tokens": targets, "mean_tokens": sum(sizes) / len(sizes),
-        "median_tokens": sizes[len(sizes) // 2], "longest": sizes[-1], "cut": done["cut"], "dropped": done["dropped"],
-        "warnings": warnings,
+        "rows": len(sizes), "tokens": sum(sizes), "target_tokens": targets, "mean_tokens": sum(sizes) / len(sizes),
+        "median_tokens": ordered[len(sizes) // 2], "longest": ordered[-1], "cut": done["cut"],
+        "dropped": done["dropped"], "warnings": warnings,
     }  # fmt: skip
 
 

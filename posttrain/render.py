@@ -312,10 +312,18 @@ def isolated(tokenizer: Any, text: str, anchor: str) -> list[int]:
     Tokenizers that put a blank before the first word (SentencePiece) are given an anchor whose ids are cut off again.
     """
     if not anchor:
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
-    head = list(tokenizer(anchor, add_special_tokens=False).input_ids)
-    ids = list(tokenizer(anchor + text, add_special_tokens=False).input_ids)
+        return _ids(tokenizer, text)
+    head, ids = _ids(tokenizer, anchor), _ids(tokenizer, anchor + text)
     return ids[len(head) :] if ids[: len(head)] == head else isolated(tokenizer, text, "")
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """tokenizer(text) without special tokens. The Rust tokenizer is asked itself where there is one: what transformers
+    puts around it (padding, truncation, types, a mask) takes twice as long as the ids."""
+    rust = getattr(tokenizer, "backend_tokenizer", None)
+    if rust is None or rust.truncation or rust.padding or rust.encode_special_tokens:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+    return list(rust.encode(text, add_special_tokens=False).ids)
 
 
 def anchor_of(tokenizer: Any) -> str:

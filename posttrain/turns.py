@@ -4,6 +4,7 @@ Left out on purpose: what the conversation is for (formats.py), images and tool 
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,3 +99,27 @@ def number(value: Any, name: str) -> float:
 def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def vote(r: Mapping[str, Any]) -> int:
+    """Who won of two answers: 1 the first, 2 the second, 0 nobody. Several annotators: the majority."""
+    votes = [int(v) for k, v in r.items() if re.fullmatch(r"annotator_?\d+", k) and str(v) in "012"]
+    if votes:
+        (most, n), *others = Counter(votes).most_common()
+        return most if not others or n > others[0][1] else 0
+    if "better_response_id" in r:
+        return int(r["better_response_id"]) + 1
+    if "human_ref_a" in r and "labels" in r:
+        return 1 if int(r["labels"]) else 2
+    if "overall_preference" in r:
+        return int((x := number(r["overall_preference"], "overall_preference")) < 0) + 2 * int(x > 0)
+    name = first(r, ("winner", "preference", "preferred", "choice", "better_answer"))
+    said = str(r[name]).strip().lower() if name else ""
+    found = re.fullmatch(r"(?:model|response|answer|assistant|output)?[ _]?(1|2|a|b|first|second)", said)
+    if found:
+        return 1 if found[1] in ("1", "a", "first") else 2
+    if said.startswith("tie") or said in ("0", "both", "equal", "neither"):
+        return 0
+    raise BadRow(
+        name or "preference", f"two answers, but not which one is better (expected 1, 2, a, b or tie), got {said!r}"
+    )

@@ -180,9 +180,10 @@ def test_the_command_serves_and_a_killed_server_forgets_nothing(tmp_path):
     server.end(signal.SIGKILL)
     again = Server(db)
     assert not any("administrator" in line for line in again.lines)
-    answer = httpx.get(
-        f"{again.base}/api/v1/projects/help/events", headers={"authorization": f"Bearer {joined['token']}"}
-    )
+    with httpx.Client(transport=httpx.HTTPTransport(retries=10), timeout=60) as http:
+        answer = http.get(
+            f"{again.base}/api/v1/projects/help/events", headers={"authorization": f"Bearer {joined['token']}"}
+        )
     assert answer.json()[-1]["hash"] == receipt["hash"]
     assert again.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
     with Store.open(f"sqlite:///{db}") as store:

@@ -1,20 +1,29 @@
 """What ships inside the package: the base model, the training rows, the evaluation suites.
 
 The model is stored as int8 rows with fp16 scales, compressed, and unpacked once into an ordinary Hugging Face folder
-in the cache. Left out on purpose: downloading anything. `data/` in the repository is the workshop that makes the files.
+in the cache. `bundled:tiny` is the same architecture and tokenizer with two narrow layers of weights drawn from
+integers: it says nothing sensible and runs every recipe in seconds. Left out on purpose: downloading anything. `data/`
+in the repository is the workshop that makes the files.
 """
 
+import json
 import lzma
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from posttrain.errors import UserError, nearest
 
 HERE = Path(__file__).parent
 PACKED = HERE / "model" / "weights.safetensors.xz"
+TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024, "dtype": "float32"}  # fmt: skip
+MODELS = ("bundled", "bundled:tiny")
+TINY_DIGEST = "tiny-1"  # raise the number when the weights change
 
 
 def cache() -> Path:
@@ -42,14 +51,24 @@ def rows_or_file(name: str, what: str) -> Path:
     return Path(name)
 
 
-def digest() -> str:
-    """Content hash of the packed model, 16 hex digits."""
+def digest(name: str = "bundled") -> str:
+    """Content hash of the packed model, 16 hex digits; what stands for one for the tiny model."""
+    if name == "bundled:tiny":
+        return TINY_DIGEST
     return sha256(PACKED.read_bytes()).hexdigest()[:16]
 
 
-def model() -> Path:
-    """The bundled base model as a Hugging Face folder; unpacked on first use, about two seconds."""
-    folder = cache() / f"base-model-{digest()}"
+def model(name: str = "bundled") -> Path:
+    """One of MODELS as a Hugging Face folder; made on first use, about two seconds."""
+    folder = f"base-model-{digest(name)}"
+    if name == "bundled:tiny":
+        return _made(folder, _write_tiny)
+    return _made(folder, lambda part: unpack(PACKED, part / "model.safetensors"))
+
+
+def _made(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the cache: config and tokenizer of the bundled model, and what `write` adds; whole or absent."""
+    folder = cache() / name
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +77,7 @@ def model() -> Path:
         for file in (HERE / "model").iterdir():
             if file != PACKED:
                 shutil.copyfile(file, part / file.name)
-        unpack(PACKED, part / "model.safetensors")
+        write(part)
         part.chmod(0o755)
         part.rename(folder)
     except OSError:
@@ -66,6 +85,31 @@ def model() -> Path:
         if not folder.exists():  # another process was faster: its copy is as good
             raise
     return folder
+
+
+def _write_tiny(part: Path) -> None:
+    """Weights k / 1024 for whole k of [-128, 128), drawn by PCG64 in the order of their names: the same bits anywhere,
+    whatever the version of torch or numpy. Norms are 1."""
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = json.loads((part / "config.json").read_text()) | TINY
+    (part / "config.json").write_text(json.dumps(config, indent=2))
+    for name in ("README.md", "pretraining.json"):  # they tell of the other weights
+        (part / name).unlink(missing_ok=True)
+    auto: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        shapes = auto.from_config(AutoConfig.from_pretrained(part)).state_dict()
+    draw = np.random.PCG64(0)
+    tensors = {}
+    for name, value in sorted(shapes.items()):
+        if name != "lm_head.weight":  # tied to the embedding
+            whole = (draw.random_raw(value.numel()) >> np.uint64(56)).astype(np.float32) - 128
+            drawn = torch.from_numpy(whole).reshape(value.shape) / 1024
+            tensors[name] = drawn if value.ndim > 1 else torch.ones(value.shape)
+    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
 
 
 def unpack(packed: Path, target: Path) -> None:

@@ -8,13 +8,17 @@ Left out on purpose: semantic similarity, files.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from posttrain.dataset.text import Hashes, ngrams, plain, words
+from posttrain.dataset.text import BASE, Hashes, ngrams, plain, words
 
+Places = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
 Dedupe = Literal["exact", "near", "off"]
 SHINGLE = 5  # words
 ALIKE = 0.8  # Jaccard similarity of shingle sets from which texts count as near-duplicates
@@ -46,16 +50,40 @@ def duplicates(rows: Sequence[Sequence[str]], how: Dedupe = "near") -> dict[int,
     return found if how == "exact" else found | _near(rows, found)
 
 
+def fingerprint(row: Sequence[str], how: Dedupe) -> Hashes:
+    """Numbers of which two rows share one, at the same place, if `duplicates` may find them to be twins: so whoever
+    cannot hold all rows compares only those. 0 is shared with nobody."""
+    exact = blake2b("\0".join(map(plain, row)).encode(), digest_size=8).digest()
+    found = np.frombuffer(exact, np.uint64) | np.uint64(1)
+    if how != "near":
+        return found
+    sets = _shingles(row)
+    bands = np.zeros(BANDS, np.uint64)
+    if sets:
+        with np.errstate(over="ignore"):
+            for n, band in _bands(np.concatenate(sets), _hashing()):
+                bands[n] = (np.frombuffer(band, np.uint64) * BASE ** np.arange(1, ROWS + 1, dtype=np.uint64)).sum()
+        bands |= np.uint64(1)
+    return np.concatenate([found, bands])
+
+
+def _shingles(row: Sequence[str]) -> list[Hashes]:
+    """The shingle set of each part; none when the row is only to be compared as a whole."""
+    tokens = [words(part) for part in row]
+    if any(len(t) < SHINGLE for t in tokens[1:]) or not tokens[0]:
+        return []
+    return [np.unique(ngrams(t, min(SHINGLE, len(t)))) for t in tokens]
+
+
 def _near(rows: Sequence[Sequence[str]], skip: Mapping[int, Twin]) -> dict[int, Twin]:
     found: dict[int, Twin] = {}
     kept: dict[int, list[Hashes]] = {}
     buckets: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
     hashing = _hashing()
     for n, row in enumerate(rows):
-        tokens = [words(part) for part in row]
-        if n in skip or any(len(t) < SHINGLE for t in tokens[1:]) or not tokens[0]:
+        sets = [] if n in skip else _shingles(row)
+        if not sets:
             continue
-        sets = [np.unique(ngrams(t, min(SHINGLE, len(t)))) for t in tokens]
         keys = _bands(np.concatenate(sets), hashing)
         candidates = sorted({other for key in keys for other in buckets[key]})
         twin = next((Twin(o, a) for o in candidates if (a := _alike(sets, kept[o])) >= ALIKE), None)
@@ -68,6 +96,7 @@ def _near(rows: Sequence[Sequence[str]], skip: Mapping[int, Twin]) -> dict[int, 
     return found
 
 
+@cache
 def _hashing() -> tuple[Hashes, Hashes]:
     """Multipliers (odd) and offsets of BANDS x ROWS hash functions, the same in every run."""
     draw = np.random.default_rng(0)
@@ -131,14 +160,19 @@ def held_out(groups: Sequence[str], share: float, seed: int = 0) -> list[bool]:
 
     About `share` of the groups; at least one when there are two and share > 0, and never all.
     """
-    places = {g: _place(g, seed) for g in groups}
-    out = {g for g, place in places.items() if place < share}
-    order = sorted(places, key=lambda g: places[g])
-    if share > 0:
-        out = (out or set(order[:1])) - set(order[-1:])
-    return [g in out for g in groups]
+    return list(by_place(np.array([place(g, seed) for g in groups]), share).tolist())
 
 
-def _place(group: str, seed: int) -> float:
+def by_place(places: Places, share: float) -> Chosen:
+    """The same from the groups' places alone."""
+    out = places < share
+    if share > 0 and len(places):
+        if not out.any():
+            out = places == places.min()
+        out &= places != places.max()
+    return out
+
+
+def place(group: str, seed: int) -> float:
     """A number in [0, 1) that depends on the group and the seed only."""
     return int.from_bytes(blake2b(f"{seed}\n{group}".encode(), digest_size=8).digest(), "big") / 2**64

@@ -15,7 +15,8 @@ from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage
 
 
 class Base(Stage):
-    """model: 'bundled', a folder, a run (its release), or an id such as Qwen/Qwen3-0.6B. template: see load_chat."""
+    """model: 'bundled', 'bundled:tiny' (random weights, to try a recipe with), a folder, a run (its release), or an id
+    such as Qwen/Qwen3-0.6B. template: see load_chat."""
 
     makes: ClassVar[Kind] = "policy"
     places: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -26,14 +27,14 @@ class Base(Stage):
     template: Literal["auto", "chatml", "model", "plain"] = "auto"
 
     def identity(self) -> dict[str, str]:
-        if self.model == "bundled":
-            return {"weights": bundled.digest()}
+        if self.model in bundled.MODELS:
+            return {"weights": bundled.digest(self.model)}
         if Path(self.model).expanduser().is_dir():
             return {"weights": digest_of_folder(model_folder(self.model))}
         if self.model.startswith((".", "/", "~")) or self.model.count("/") != 1:
             raise UserError(
                 f"there is no model folder {self.model!r}, and it is not a Hugging Face id (owner/name)",
-                remedy="model: bundled, a folder that holds config.json, or an id such as Qwen/Qwen3-0.6B",
+                remedy="model: bundled, bundled:tiny, a folder that holds config.json, or an id, Qwen/Qwen3-0.6B",
             )
         return {"weights": f"hub:{self.model}@{self.revision or 'main'}"}
 

@@ -73,6 +73,10 @@ class Data(Stage):
         return found | {f"suite {name}": files.identity(suite(name)) for name in self.decontaminate}
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        from posttrain.stages import large
+
+        if runtime.rows == "mapped" or (runtime.rows == "auto" and large.is_large(self)):
+            return large.run(self, out, runtime)
         ledger: list[Drop] = []
         shapes: Counter[str] = Counter()
         entries = [e for s in self.sources() for e in read(s, self.reads, self.bad_rows, self.seed, ledger, shapes)]
@@ -87,22 +91,17 @@ class Data(Stage):
         write_jsonl(out / "train.jsonl", train)
         held_rows = write_jsonl(out / "holdout.jsonl", (e.row for e, held in zip(entries, out_of) if held))
         write_jsonl(out / "ledger.jsonl", ledger)
-        self._audit([e.row for e in entries], twins, shapes, out, runtime)
-        counts = Counter(re.sub(r"\W+", "_", d.reason.split(":")[0]) for d in ledger)
-        return {
-            "rows": float(len(entries)), "train": float(len(train)), "holdout": float(held_rows),
-            "dropped": float(len(ledger)), **{f"dropped.{k}": float(v) for k, v in counts.most_common(12)},
-        }  # fmt: skip
+        self.look_at([e.row for e in entries], twins, shapes, out, runtime)
+        return counted(len(entries), len(train), held_rows, Counter(why(d) for d in ledger))
 
     def _leaks(self, entries: Sequence[Entry], runtime: Runtime) -> dict[int, str]:
-        items = [item for name in self.decontaminate for item in suite_texts(name)]
-        rows = [[m.content for m in (*question(e.row), *answers(e.row)) if m.role != "system"] for e in entries]
-        found = leaks(rows, [text for _, text in items], self.ngram)
+        found = leaking(entries, [item for name in self.decontaminate for item in suite_texts(name)], self.ngram)
         if found:
             runtime.progress.say(f"  {len(found)} rows hold an evaluation item and are left out, see ledger.jsonl")
-        return {n: f"holds an evaluation item: {items[item][0]} ({how})" for n, (item, how) in found.items()}
+        return found
 
-    def _audit(self, rows: Sequence[AnyRow], twins: int, shapes: Counter[str], out: Path, runtime: Runtime) -> None:
+    def look_at(self, rows: Sequence[AnyRow], twins: int, shapes: Counter[str], out: Path, runtime: Runtime) -> None:
+        """Write audit.json and say what is serious."""
         rows = [r for r in rows if not isinstance(r, Thumb) or r.label]  # what nobody likes need not be good
         near = duplicates([parts(r) for r in rows]) if self.dedupe != "near" and self.reads != "prompts" else {}
         found = audits.audit(rows, near) if self.reads != "prompts" else {"rows": len(rows), "warnings": []}
@@ -161,6 +160,18 @@ class Prompts(Data):
     holdout: float = Field(default=0.0, ge=0, lt=1)
 
 
+def counted(rows: int, train: int, held: int, dropped: Counter[str]) -> Metrics:
+    return {
+        "rows": float(rows), "train": float(train), "holdout": float(held), "dropped": float(dropped.total()),
+        **{f"dropped.{k}": float(v) for k, v in dropped.most_common(12)},
+    }  # fmt: skip
+
+
+def why(drop: Drop) -> str:
+    """The kind of reason, as a metric is called."""
+    return re.sub(r"\W+", "_", drop.reason.split(":")[0])
+
+
 def read(
     source: Source, kind: KindName, bad_rows: BadRows, seed: int, ledger: list[Drop], shapes: Counter[str]
 ) -> list[Entry]:
@@ -170,6 +181,13 @@ def read(
     shapes.update(loaded.shapes)
     entries = [Entry(row, where, source.weight) for row, where in zip(loaded.rows, loaded.where)]
     return sample(entries, source.limit, seed)
+
+
+def leaking(entries: Sequence[Entry], items: Sequence[tuple[str, str]], ngram: int) -> dict[int, str]:
+    """Number -> reason of rows that hold an evaluation item. items: (name, text)."""
+    rows = [[m.content for m in (*question(e.row), *answers(e.row)) if m.role != "system"] for e in entries]
+    found = leaks(rows, [text for _, text in items], ngram)
+    return {n: f"holds an evaluation item: {items[item][0]} ({how})" for n, (item, how) in found.items()}
 
 
 def sample(entries: list[Entry], limit: int | None, seed: int) -> list[Entry]:
@@ -197,18 +215,23 @@ def unique(entries: list[Entry], how: Dedupe, ledger: list[Drop]) -> tuple[list[
     """(entries without duplicates, number left out)."""
     found = duplicates([parts(e.row) for e in entries], how)
 
-    def why(twin: Twin) -> str:
-        first = entries[twin.of].where
-        return f"duplicate: of {first}" if twin.alike == 1 else f"near-duplicate: {twin.alike:.0%} of {first}"
+    return drop(entries, {n: repeats(entries[twin.of].where, twin) for n, twin in found.items()}, ledger), len(found)
 
-    return drop(entries, {n: why(twin) for n, twin in found.items()}, ledger), len(found)
+
+def repeats(first: str, twin: Twin) -> str:
+    """The reason to leave out the twin of the row that stands at `first`."""
+    return f"duplicate: of {first}" if twin.alike == 1 else f"near-duplicate: {twin.alike:.0%} of {first}"
 
 
 def drop(entries: list[Entry], reasons: dict[int, str], ledger: list[Drop]) -> list[Entry]:
     """The entries without those that have a reason to go; these are written down."""
     for n, reason in sorted(reasons.items()):
-        ledger.append(Drop(where=entries[n].where, reason=reason, id=entries[n].row.id, text=_excerpt(entries[n].row)))
+        ledger.append(dropped(entries[n], reason))
     return [e for n, e in enumerate(entries) if n not in reasons]
+
+
+def dropped(entry: Entry, reason: str) -> Drop:
+    return Drop(where=entry.where, reason=reason, id=entry.row.id, text=_excerpt(entry.row))
 
 
 def _excerpt(row: AnyRow) -> str:

@@ -85,8 +85,12 @@ class Reference:
         return rows
 
     def _key(self, docs: "Sequence[packing.Doc]", what: str) -> str:
+        from posttrain.quantized import is_quantized
+
         total = sha256(f"{what} {weights_digest(self.folder)} {self.model.dtype} {self.model.device.type}".encode())
         total.update(f" {self.micro_tokens}".encode())
+        if any(map(is_quantized, self.model.hf.modules())) and not self.other:
+            total.update(self.model.said.encode())  # a reference of eight bits is not one of sixteen
         for doc in docs:
             for ids in (doc.prefix, *(b.ids for b in doc.branches)):
                 total.update(array("q", [len(ids), *ids]).tobytes())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime
 from posttrain.rows import Demo
-from posttrain.stages.training import Training, cost, evaluation_packs, read_rows
+from posttrain.stages.training import Training, cost, evaluation_packs, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +35,9 @@ class Sft(Training):
     loss: Literal["nll", "dft"] = "nll"
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain import packing
+        from posttrain import mapped, packing
 
-        demos = read_rows(inputs.many("data"), "train.jsonl", Demo)
-        held = read_rows(inputs.many("data"), "holdout.jsonl", Demo)
+        demos, held = (rows_of(inputs.many("data"), f"{n}.jsonl", Demo, runtime.rows) for n in ("train", "holdout"))
         ready = self.prepare(inputs, demos, held, out, runtime, train_on=self.train_on)
         model, pad_id = ready.model, ready.chat.pad_id
         surprise(ready, demos, self.micro_tokens, out, runtime)
@@ -50,8 +49,7 @@ class Sft(Training):
         def evaluate() -> dict[str, float]:
             return held_out(model, ready.held, self.micro_tokens, pad_id)
 
-        counts = [float(sum(b.mask.count(True) for b in d.branches)) for d in ready.docs]
-        cursor = self.fit(ready, counts, loss, evaluate, out, runtime)
+        cursor = self.fit(ready, mapped.targets(ready.docs), loss, evaluate, out, runtime)
         self.save(ready, out)
         losses = [e["held_loss"] for e in cursor.log if "held_loss" in e]
         facts = {"rows": float(len(demos)), "train_loss": cursor.log[-1]["loss"]}
@@ -76,7 +74,7 @@ def token_loss(model: "Model", pack: "packing.Pack", loss: str, total: float) ->
     return value, {"loss": (-float(logp_N.detach().sum()), n)}
 
 
-def held_out(model: "Model", docs: "list[packing.Doc]", micro_tokens: int, pad_id: int) -> dict[str, float]:
+def held_out(model: "Model", docs: "Sequence[packing.Doc]", micro_tokens: int, pad_id: int) -> dict[str, float]:
     """Corpus token mean of the negative log-likelihood, nats per target token."""
     import torch
 
@@ -109,6 +107,6 @@ def surprise(ready: "Ready", demos: Sequence[Demo], micro_tokens: int, out: Path
             for i, mean in zip(indices, sequence_mean(-ready.model.token_logps(pack), row_N, len(indices)).tolist()):
                 nll[i] = mean
             tick(len(indices), tokens=pack.tokens)
-    by_name = {row.id or f"row {n}": row for n, row in enumerate(demos)}
-    found = audit.audit_nll([by_name[ready.names[i]] for i in chosen], nll)
+    numbers = ready.kept if len(ready.kept) else range(len(ready.docs))
+    found = audit.audit_nll([demos[numbers[i]] for i in chosen], nll)
     (out / "audit.json").write_text(json.dumps({"rows": len(nll), "warnings": [found] if found else []}, indent=2))

@@ -46,13 +46,13 @@ class Training(Stage):
         self, inputs: Inputs, rows: Sequence[Any], held: Sequence[Any], out: Path, runtime: Runtime, **how: Any
     ) -> "Ready":
         """Pre-flight both sets of rows and load the policy. Raises UserError before any weight is touched."""
-        from posttrain.preflight import preflight
+        from posttrain import mapped
         from posttrain.render import load_chat
 
         chat = load_chat(inputs.one("policy"))
-        how["max_tokens"] = min(self.max_tokens, self.micro_tokens)
-        found = preflight(rows, chat, too_long=self.too_long, **how)
-        kept = preflight(held, chat, too_long="drop", **how) if held else None
+        how |= {"max_tokens": min(self.max_tokens, self.micro_tokens), "progress": runtime.progress}
+        found = mapped.check(rows, chat, too_long=self.too_long, **how)
+        kept = mapped.check(held, chat, too_long="drop", **how) if held else None
         keep_ledger(found, kept, out, runtime)
         model = self.load(inputs.one("policy"), runtime)
         held_docs, held_kept = (kept.docs, kept.kept) if kept else ([], [])
@@ -76,9 +76,9 @@ class Training(Stage):
         before: "Before | None" = None,
     ) -> "Cursor":
         """Plan the steps, decide about compiling, train. counts: what each row adds to the loss's denominator."""
-        from posttrain import packing, train
+        from posttrain import mapped, train
 
-        rows = train.Rows([packing.size(d) for d in ready.docs], counts, ready.names)
+        rows = train.Rows(mapped.sizes(ready.docs), counts, ready.names)
         steps, batches = train.schedule(
             rows, micro_tokens=self.micro_tokens, batch_tokens=self.batch_tokens,
             epochs=self.epochs, steps=self.steps, seed=self.seed,
@@ -108,9 +108,9 @@ class Ready(NamedTuple):
 
     model: "Model"
     chat: "Chat"
-    docs: "list[packing.Doc]"
-    names: list[str]
-    held: "list[packing.Doc]"
+    docs: "Sequence[packing.Doc]"
+    names: Sequence[str]
+    held: "Sequence[packing.Doc]"
     kept: Sequence[int] = ()
     held_kept: Sequence[int] = ()
 
@@ -125,6 +125,19 @@ def keep_ledger(found: "Preflight", held: "Preflight | None", out: Path, runtime
         runtime.progress.say(f"  {len(ledger)} rows dropped or cut before training, see ledger.jsonl")
 
 
+def rows_of(folders: Iterable[Path], name: str, kind: type[Any], how: str) -> Sequence[Any]:
+    """Rows of one file of several data artefacts, in order: in memory, or read from the disk as they are used.
+
+    how: memory, mapped, or auto, which maps files of MAPPED_FROM bytes and more. What is trained is the same.
+    """
+    from posttrain.dataset.lines import MAPPED_FROM, Lines
+
+    paths = [folder / name for folder in folders if (folder / name).exists()]
+    if how == "mapped" or (how == "auto" and sum(p.stat().st_size for p in paths) >= MAPPED_FROM):
+        return Lines(paths, kind)
+    return read_rows([p.parent for p in paths], name, kind)
+
+
 def cost(cursor: "Cursor", flops_per_token: float) -> Metrics:
     """tokens and flops of the training part of a stage, seconds including interrupted runs."""
     return {"tokens": cursor.tokens, "flops": cursor.tokens * flops_per_token, "steps": float(cursor.step)}
@@ -134,9 +147,9 @@ def evaluation_packs(
     docs: "Sequence[packing.Doc]", micro_tokens: int, pad_id: int
 ) -> "Iterable[tuple[list[int], packing.Pack]]":
     """The held-out rows as micro-batches in a fixed order: (row indices, pack)."""
-    from posttrain import packing
+    from posttrain import mapped, packing
 
-    for indices in packing.plan([packing.size(d) for d in docs], micro_tokens, seed=None):
+    for indices in packing.plan(mapped.sizes(docs), micro_tokens, seed=None):
         yield indices, packing.build([docs[i] for i in indices], pad_to=micro_tokens, pad_id=pad_id)
 
 
