@@ -28,3 +28,8 @@ def abstains(items):
 def halves(items):
     """Every other answer gets 4, the others no score at all."""
     return [4.0 if n % 2 else None for n in range(len(items))]
+
+
+def half_are_easy(items):
+    """Rows n = 0 to 3 are right whatever is said, the others where the answer begins with some letters."""
+    return [1.0 if item.truth["n"] < 4 else float(item.answer[:1] in "abcdefghijklm ") for item in items]

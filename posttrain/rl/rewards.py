@@ -22,7 +22,7 @@ from posttrain.judge import rules
 from posttrain.judge.base import Answered, Judge, Rule
 from posttrain.judge.items import fits
 from posttrain.rl import sandbox
-from posttrain.rows import Verdict
+from posttrain.rows import Verdict, digest
 from posttrain.spec import Config, config_of, one_of_types
 
 
@@ -222,14 +222,17 @@ AnyReward = one_of_types([reward_of(f) for f in REWARDS])
 
 def source_identity(rewards: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the Python functions that rewards name: another source is another artefact."""
-    from posttrain.rows import digest
-
     found = {}
     for name, reward in rewards.items():
         if reward.type == "function":
-            called = resolve(reward.path)
-            try:
-                found[f"reward {name}"] = digest(inspect.getsource(called))
-            except (OSError, TypeError):
-                found[f"reward {name}"] = reward.path
+            found |= source_of(f"reward {name}", reward.path)
     return found
+
+
+def source_of(name: str, path: str) -> dict[str, str]:
+    """{name: digest of the function's source}, or its path where there is no source."""
+    called = resolve(path)
+    try:
+        return {name: digest(inspect.getsource(called))}
+    except (OSError, TypeError):
+        return {name: path}
