@@ -147,3 +147,12 @@ def test_what_is_logged():
     assert facts["reward"] == facts["reward.r"] == 2 and facts["reward_std"] == pytest.approx(0.5**0.5)
     assert facts["spread"] == 0.5 and facts["flat"] == 0.5 and facts["unique"] == 0.75 and facts["stopped"] == 1
     assert facts["length"] == 3 and len(groups) == 2
+
+
+def test_a_python_reward_that_never_ends():
+    with pytest.raises(UserError, match=r"rewards\.r: the judge took more than 0\.1 s for 6 answers"):
+        groups_of({"r": judge("hangs", seconds=0.1)}, ["hm"])
+
+
+def test_empty_answers_are_judged_like_others():
+    assert groups_of({"r": judge()}, ["", "x"])[0].reward == [0, 1, 0]

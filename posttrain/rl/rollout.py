@@ -92,6 +92,7 @@ class Group:
     scores: dict[str, list[float]] = field(default_factory=dict)
     reward: list[float] = field(default_factory=list)
     doubt: dict[str, list[float]] = field(default_factory=dict)
+    abstained: int = 0  # scores that judges did not give
 
     @property
     def flat(self) -> bool:
@@ -155,6 +156,7 @@ async def answered(
         for k, g in enumerate(groups):
             mine = found[k * n : (k + 1) * n]
             g.scores[name] = [float(v.score or 0.0) for v in mine]
+            g.abstained += sum("abstained" in v.detail for v in mine)
             if doubts := [float(v.detail["std"]) for v in mine if "std" in v.detail]:
                 g.doubt[name] = doubts
     for g in groups:
@@ -184,8 +186,9 @@ async def asked(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[
             error.what, where=f"{where}: {error.where}" if error.where else where, remedy=error.remedy
         ) from None
     except TimeoutError:
+        seconds = min(weighed.seconds, float(getattr(weighed.judge, "seconds", weighed.seconds)))
         raise UserError(
-            f"the judge took more than {weighed.seconds:g} s for {len(items)} answers", where=where,
+            f"the judge took more than {seconds:g} s for {len(items)} answers", where=where,
             remedy="a faster judge, or fewer answers a step (prompts, group)",
         ) from None  # fmt: skip
     except Exception as error:
@@ -200,13 +203,14 @@ async def asked(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[
         why = next((str(x) for v in found for x in v.detail.values()), "")
         raise UserError("the judge abstained from every answer" + (f": {why}" if why else ""), where=where)
     middle = sum(given) / len(given)
-    return [v.model_copy(update={"score": middle}) if v.score is None else v for v in found]
+    return [v if v.score is not None else Verdict(score=middle, detail={"abstained": True}) for v in found]
 
 
 def describe(groups: Sequence[Group]) -> dict[str, float]:
     """What is logged of a rollout. Lengths in tokens; distinct: share of new 3-grams of words within an answer; unique:
     share of answers that no other sample of their group equals; spread: mean over groups of the rewards' std; turns:
-    answers in a conversation; doubt: mean standard deviation over the members of a reward ensemble."""
+    answers in a conversation; abstained: share of scores that judges did not give; doubt: mean standard deviation over
+    the members of a reward ensemble."""
     rewards = [r for g in groups for r in g.reward]
     samples = [s for g in groups for s in g.samples]
     facts = {
@@ -221,6 +225,8 @@ def describe(groups: Sequence[Group]) -> dict[str, float]:
     }
     if turns := [len(s.turns) for s in samples if isinstance(s, Episode)]:
         facts["turns"] = statistics.fmean(turns)
+    if abstained := sum(g.abstained for g in groups):
+        facts["abstained"] = abstained / (len(samples) * len(groups[0].scores))
     if doubts := [x for g in groups for found in g.doubt.values() for x in found]:
         facts["doubt"] = statistics.fmean(doubts)
     for name in groups[0].scores:

@@ -122,13 +122,17 @@ class Rl(Stage):
         train.finish(out)
         return summary(cursor.log) | cost(cursor, work.model.flops_per_token) | {"warnings": float(len(learner.warned))}
 
-    def judges(self, wanted: Mapping[str, Any], inputs: Inputs, runtime: Runtime) -> dict[str, Weighed]:
-        """Judges ready to be asked; reward models are loaded."""
+    def judges(self, wanted: Mapping[str, Any], inputs: Inputs, out: Path, runtime: Runtime) -> dict[str, Weighed]:
+        """Judges ready to be asked; reward models are loaded, replies of language models kept in `out`."""
         return {
-            name: Weighed(self._judge(name, reward, inputs, runtime), reward.weight) for name, reward in wanted.items()
+            name: Weighed(self._judge(name, reward, inputs, out, runtime), reward.weight)
+            for name, reward in wanted.items()
         }
 
-    def _judge(self, name: str, reward: Any, inputs: Inputs, runtime: Runtime) -> Judge:
+    def _judge(self, name: str, reward: Any, inputs: Inputs, out: Path, runtime: Runtime) -> Judge:
+        if reward.type == "llm":
+            asked: Judge = reward.bind()(out / f"replies-{name}.db")
+            return asked
         if reward.type != "reward_model":
             made: Judge = reward.bind()()
             return made
@@ -159,8 +163,8 @@ class Work:
         asks = self._asks(read_rows(inputs.many("prompts"), "train.jsonl", Prompt), out)
         self.asks = Asks(asks, stage.seed, curriculum=stage.rollouts.curriculum)
         self.held = self._asks(read_rows(inputs.many("prompts"), "holdout.jsonl", Prompt), None)
-        self.judges = stage.judges(stage.rewards, inputs, runtime)
-        self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, runtime)
+        self.judges = stage.judges(stage.rewards, inputs, out, runtime)
+        self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, out, runtime)
         self.model: Model = load_model(inputs.one("policy"), runtime, train=True, lora=stage.lora)
         self.sampler: Local = Local(self.model, self.chat, batch=64)
         self.critic = self._critic(inputs)
