@@ -1,4 +1,4 @@
-"""Conversations of several turns: ids and masks by hand, log-probs rescored, environments that fail, a policy learns."""
+"""Conversations of several turns: ids and masks by hand, log-probs rescored, environments that fail; one is learned."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from test_learner import FP32, learner
 
 from posttrain import packing
 from posttrain.errors import UserError
+from posttrain.judge.base import Rule
 from posttrain.model import load_model
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.progress import Progress
 from posttrain.render import load_chat
 from posttrain.rl.environments import AnyEnvironment, World, calculate, called
-from posttrain.rl.rollout import Ask, Episode, Group, Shaping, Weighed, alone, answered, describe, judged, spoken
-from posttrain.judge.base import Rule
+from posttrain.rl.rollout import Ask, Episode, Group, Shaping, Weighed, alone, answered, describe, judged
 from posttrain.rows import Message, Prompt, write_jsonl
 from posttrain.sampler import Sampling, Scripted
 from posttrain.sampler.local import Local
@@ -214,7 +214,9 @@ def test_sampler_and_trainer_agree_with_observations_in_the_middle(drawn):
             with torch.no_grad():
                 logp_1T = (model.hf(ids).logits[0, :-1] / 0.7).log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
             mine = torch.tensor(s.spoken)
-            torch.testing.assert_close(logp_1T[len(g.ask.ids) - 1 :][mine], torch.tensor(s.logps)[mine], rtol=0, atol=1e-4)
+            torch.testing.assert_close(
+                logp_1T[len(g.ask.ids) - 1 :][mine], torch.tensor(s.logps)[mine], rtol=0, atol=1e-4
+            )
             assert all(x == 0 for x, m in zip(s.logps, s.spoken) if not m)
 
 
@@ -240,8 +242,10 @@ def rl(folder, tmp_path, said=None, **knobs):
     write_jsonl(data / "train.jsonl", rows)
     write_jsonl(data / "holdout.jsonl", rows[:2])
     plain = {
-        "policy": "p", "prompts": "d", "sampling": {"max_new": 6, "stop": STOPS}, "steps": 30, "prompts_per_step": 4, "group": 8,
-        "lr": 4e-3, "micro_tokens": 512, "rewards": {"called": {"type": "function", "path": "environments_for_tests:called"}},
+        "policy": "p", "prompts": "d", "sampling": {"max_new": 6, "stop": STOPS}, "steps": 30,
+        "prompts_per_step": 4, "group": 8,
+        "lr": 4e-3, "micro_tokens": 512,
+        "rewards": {"called": {"type": "function", "path": "environments_for_tests:called"}},
         "env": {"type": "python", "function": "environments_for_tests:letter", "turns": 2, "longest": 8},
     }  # fmt: skip
     progress = Progress("silent")
@@ -253,7 +257,7 @@ def rl(folder, tmp_path, said=None, **knobs):
 
 
 def test_a_policy_learns_to_ask_the_environment(folder, tmp_path):
-    """Answers that end by themselves and begin with one of some letters are answered: the reward is that it happened."""
+    """Answers that end by themselves and begin with some letters are answered: the reward is that it happened."""
     metrics, log = rl(folder, tmp_path)
     assert metrics["reward_last"] > metrics["reward_first"] + 0.3
     assert log[-1]["turns"] > 1.5 and max(e["mismatch"] for e in log if "mismatch" in e) < 1e-6

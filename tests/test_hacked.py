@@ -27,7 +27,9 @@ def gamed(places, out, action, gold=(0.5, 0.9, 0.1), **knobs):
     """A run whose reward is the number of letters; what gold says of evaluation 0, 1, 2 ... is told."""
     rewards_for_tests.SAID[:] = gold
     said = []
-    _, log = run(places, out, said=said, **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off"}} | knobs))
+    _, log = run(
+        places, out, said=said, **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off"}} | knobs)
+    )
     return load_file(out / "model.safetensors"), log, said
 
 
@@ -102,7 +104,9 @@ def ensemble(places, tmp_path_factory):
     ]  # fmt: skip
     write_jsonl(rows / "train.jsonl", pairs)
     write_jsonl(rows / "holdout.jsonl", pairs[:4])
-    knobs = Reward(policy="p", pairs="d", members=4, steps=12, lr=3e-3, batch_tokens=256, micro_tokens=256, max_tokens=64)
+    knobs = Reward(
+        policy="p", pairs="d", members=4, steps=12, lr=3e-3, batch_tokens=256, micro_tokens=256, max_tokens=64
+    )
     inputs = Inputs({"policy": (places[0],), "pairs": (rows,)})
     knobs.run(inputs, out, Runtime(precision="fp32", progress=Progress("silent")))
     return out

@@ -37,7 +37,7 @@ def scores(script, asked=None, seconds=20.0, **knobs):
 
 
 def test_scores_are_rescaled_and_asked_at_once():
-    """Answer k gets k + 1 of 1 to 12... the scale 1 to 12 becomes 0 to 1; up to four questions are on their way."""
+    """Answer k gets k + 1 on a scale of 1 to 12, which becomes 0 to 1; up to four questions are on their way."""
 
     def say(path, body, number):
         return Raw(text=json.dumps(chat(str(int(answer_of(body).split()[1]) + 1))), delay=0.05)
@@ -89,7 +89,11 @@ def dies(path, body, number):
         (lambda *_: Raw(500, "boom"), {}, r"rewards\.llm: judge at http.*: this judge does not answer \(12 of 12"),
         (dies, {}, r"rewards\.llm: judge at http.*: this judge does not answer \(9 of 12 replies\).*status 503: gone"),
         (lambda *_: Raw(401, "who are you"), {}, r"rewards\.llm.*status 401"),
-        (lambda *_: Raw(text=json.dumps(chat("5")), delay=5), {"timeout": 0.2}, r"does not answer.*no answer within 0\.2"),
+        (
+            lambda *_: Raw(text=json.dumps(chat("5")), delay=5),
+            {"timeout": 0.2},
+            r"does not answer.*no answer within 0\.2",
+        ),
         (lambda *_: chat("a fine answer"), {}, r"rewards\.llm: the judge abstained from every answer: unreadable"),
         (lambda *_: chat("nan"), {}, r"abstained from every answer: unreadable"),
         (lambda *_: chat("11"), {}, r"abstained from every answer: unreadable"),
@@ -138,5 +142,6 @@ def test_a_policy_learns_what_the_judge_likes(places, tmp_path):
 
 def test_a_server_that_dies_in_the_middle_ends_the_run_with_its_name(places, tmp_path):
     with endpoint(lambda path, body, number: chat("5") if number < 60 else Raw(503, "gone")) as server:
+        rewards = {"llm": QUICK | {"url": server.url}}
         with pytest.raises(UserError, match=r"rewards\.llm: judge at http.*does not answer"):
-            run(places, tmp_path, rewards={"llm": QUICK | {"url": server.url}}, steps=9)
+            run(places, tmp_path, rewards=rewards, steps=9)

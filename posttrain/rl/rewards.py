@@ -261,7 +261,7 @@ AnyReward = one_of_types([reward_of(f) for f in REWARDS])
 
 def source_identity(rewards: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the Python functions that rewards name: another source is another artefact."""
-    found = {}
+    found: dict[str, str] = {}
     for name, reward in rewards.items():
         if reward.type == "function":
             found |= source_of(f"reward {name}", reward.path)
