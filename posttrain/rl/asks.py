@@ -18,12 +18,35 @@ from posttrain.rows import Messages, Prompt
 FORGET = 0.5  # what a prompt's earlier answers count for at its next visit: the policy has changed meanwhile
 
 
+class Serving(BaseModel):
+    """Servers that draw the answers (this project's own, vLLM), one address or several.
+
+    folder: where the servers read their weights from; each version is written there. reload: what is then posted, path
+    from the host on, with body: our own is started as `posttrain serve FOLDER --reload`.  processed: the servers'
+    log-probs are those of the distribution sampled from (vLLM: --logprobs-mode processed_logprobs).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | tuple[str, ...]
+    model: str
+    folder: str
+    reload: str = "/v1/reload"
+    body: dict[str, Any] = {}
+    key_env: str = ""
+    concurrent: int = Field(default=64, ge=1)
+    timeout: float = Field(default=600.0, gt=0)
+    tries: int = Field(default=5, ge=1)
+    processed: bool | None = None
+
+
 class Rollouts(BaseModel):
     """How rollouts are made.
 
     curriculum: how much less a prompt is asked whose answers are surely all alike, as a share; 0: all alike, 0.9: a
     tenth as often.  max_staleness: rollouts are made this many rollouts ahead, with the weights of then; importance
-    weights (algorithm.correction) make up for it.  too_long: prompts that leave no room for an answer.
+    weights (algorithm.correction) make up for it.  too_long: prompts that leave no room for an answer.  server: who
+    draws the answers, this process if not set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +54,7 @@ class Rollouts(BaseModel):
     curriculum: float = Field(default=0.0, ge=0, le=0.95)
     max_staleness: int = Field(default=0, ge=0, le=16)
     too_long: Literal["error", "drop"] = "error"
+    server: Serving | None = None
 
 
 class Asks:

@@ -186,11 +186,7 @@ def llm(
     key: the row's field that holds a right answer to compare with. key_env: the variable with the server's key. Replies
     are kept (by the stage, in its folder), so the same answer is asked about once. A judge is a proxy: watch a `gold`.
     """
-    if key_env and not os.environ.get(key_env):
-        raise UserError(f"the environment variable {key_env} holds no key", remedy=f"export {key_env}=...")
-    client = Client(
-        [url], key=os.environ.get(key_env, "") if key_env else "", concurrent=concurrent, timeout=timeout, tries=tries
-    )
+    client = Client([url], key=key_of(key_env), concurrent=concurrent, timeout=timeout, tries=tries)
     asker = Kept(Endpoint(client, model, log_probs=log_probs), keep)
     judge = Rubric(asker, criterion=Criterion("criterion", criterion), scale=scale, log_probs=log_probs)
 
@@ -201,6 +197,13 @@ def llm(
             return await judge.score(shown)
 
     return Asked()
+
+
+def key_of(variable: str) -> str:
+    """The key that an environment variable holds, '' for none. Raises UserError where it should hold one."""
+    if variable and not os.environ.get(variable):
+        raise UserError(f"the environment variable {variable} holds no key", remedy=f"export {variable}=...")
+    return os.environ.get(variable, "") if variable else ""
 
 
 def function(*, path: str, seconds: float = 600.0) -> Judge:

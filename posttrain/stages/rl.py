@@ -23,7 +23,7 @@ from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
 from posttrain.rl import rewards as named
 from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
-from posttrain.rl.asks import Asks, Rollouts, asks_of
+from posttrain.rl.asks import Asks, Rollouts, Serving, asks_of
 from posttrain.rl.environments import AnyEnvironment, World
 from posttrain.rl.health import RAISE, Health
 from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Weighed, alone, answered, collect, spoken
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from posttrain.render import Chat
     from posttrain.rl.critic import Critic
     from posttrain.rl.learner import Learner
+    from posttrain.sampler.server import Server
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
@@ -167,6 +168,8 @@ class Work:
         self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, out, runtime)
         self.model: Model = load_model(inputs.one("policy"), runtime, train=True, lora=stage.lora)
         self.sampler: Local = Local(self.model, self.chat, batch=64)
+        self.server = server(stage.rollouts.server, self.chat) if stage.rollouts.server else None
+        self.served = -1  # version of the weights that the server has
         self.critic = self._critic(inputs)
         a = stage.algorithm
         how = How(
@@ -237,11 +240,18 @@ class Work:
         if self.learner.asked:
             self.asks.restore(self.learner.asked)
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + number * SEEDS})
+        if self.server and self.served != self.learner.rollout:
+            self.loop.run(self.server.load(self.model, self.learner.rollout))
+            self.served = self.learner.rollout
         with self.runtime.progress.task("answer", total=s.prompts_per_step * s.group) as tick:
             groups, facts = self.loop.run(
                 collect(
                     self.asks.take,
-                    self.draw(lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n))),
+                    self.draw(
+                        self.server.sample
+                        if self.server
+                        else lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n))
+                    ),
                     self.judges,
                     prompts=s.prompts_per_step,
                     n=s.group,
@@ -291,6 +301,17 @@ class Work:
             if action == "stop":
                 self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
                 learner.stop = True
+
+
+def server(s: Serving, chat: "Chat") -> "Server":
+    """The servers that draw answers. Raises UserError for a missing key."""
+    from posttrain.rl.rewards import key_of
+    from posttrain.sampler.http import Client
+    from posttrain.sampler.server import Server
+
+    urls = (s.url,) if isinstance(s.url, str) else s.url
+    client = Client(urls, key=key_of(s.key_env), concurrent=s.concurrent, timeout=s.timeout, tries=s.tries)
+    return Server(client, s.model, chat, processed=s.processed, folder=Path(s.folder), reload=(s.reload, s.body))
 
 
 def context(chat: "Chat") -> int:
