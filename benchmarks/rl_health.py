@@ -80,7 +80,7 @@ def ensemble(home: Path, name: str, policy: str, count: int, seed: int) -> None:
     drawn = asyncio.run(sampler.sample([chat.prompt(p) for p in prompts], 16, how))
     pairs = []
     for prompt, samples in zip(prompts, drawn):
-        texts = sorted({s.text for s in samples}, key=lambda t: (quality(t), t))
+        texts = sorted({s.text for s in samples if s.text.strip()}, key=lambda t: (quality(t), t))
         said = [Message(role="assistant", content=t) for t in texts]
         worse, better = said[: len(said) // 2], said[len(said) // 2 :]
         pairs += [Pair(prompt=prompt, chosen=b, rejected=w) for w, b in zip(worse, better)

@@ -135,9 +135,8 @@ def by_name(given: Any) -> Any:
     return {"type": given} if isinstance(given, str) else given
 
 
-AnyEnvironment = Annotated[
-    one_of_types([environment_of(calculator, TOLD), environment_of(python)]), BeforeValidator(by_name)
-]
+NAMED: Any = one_of_types([environment_of(calculator, TOLD), environment_of(python)])
+AnyEnvironment = Annotated[NAMED, BeforeValidator(by_name)]
 
 
 # ---- conversations ---------------------------------------------------------------------------------------------------

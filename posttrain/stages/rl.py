@@ -173,7 +173,8 @@ class Work:
         self.critic = self._critic(inputs)
         a = stage.algorithm
         how = How(
-            temperature=stage.sampling.temperature, max_new=stage.sampling.max_new, epochs=stage.epochs,
+            temperature=stage.sampling.temperature, epochs=stage.epochs,
+            max_new=stage.sampling.max_new * (stage.env.turns if stage.env else 1),
             minibatches=stage.minibatches, micro_tokens=stage.micro_tokens, seed=stage.seed, pad_id=self.chat.pad_id,
             mask_unfinished=stage.shaping.mask, normalise=stage.shaping.normalise,
             max_staleness=stage.rollouts.max_staleness, rollouts=stage.steps,
