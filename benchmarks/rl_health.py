@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def run(home: Path, policy: str, algorithm: str, reward: str, seed: int, steps: 
     return {name for e in log for name in e.get("fired", [])}, [e["held_gold"] for e in log if "held_gold" in e]
 
 
+PARTS = ("healthy", "ensembles", "gamed")
 Run = tuple[set[str], list[float]]
 
 
@@ -149,10 +151,32 @@ def rates(healthy: list[Run], gamed: list[Run]) -> None:
           f"{sum(map(bool, ruined))} of {len(ruined)} ruined ones (caught)")  # fmt: skip
 
 
+def measure(home: Path, parts: Sequence[str], seeds: range, steps: int) -> tuple[list[Run], list[Run]]:
+    """(healthy runs, gamed runs)."""
+    well: list[Run] = []
+    ill: list[Run] = []
+    if "healthy" in parts:
+        kinds = [(str(a.model_fields["type"].default), seed) for a in ALGORITHMS for seed in seeds]
+        well += tell("healthy", [run(home, "policy", a, "noisy", seed, steps) for a, seed in kinds])
+    run(home, "policy", "grpo", "noisy", 0, steps)  # something that can be lost
+    (home / "last").rename(home / "trained")
+    for count, start, runs in ((400, "policy", well), (24, "trained", ill)) if "ensembles" in parts else ():
+        found = []
+        for seed in seeds:
+            ensemble(home, f"members{count}", "policy", count, seed)
+            found += [run(home, start, a, f"members{count}", seed, steps) for a in ("grpo", "ppo")]
+        runs += tell(f"ensemble of {count} pairs", found)
+    for reward in ("long", "magic", "sign") if "gamed" in parts else ():
+        kinds = [(a, seed) for a in ("grpo", "ppo") for seed in seeds]
+        ill += tell(reward, [run(home, "trained", a, reward, seed, steps) for a, seed in kinds])
+    return well, ill
+
+
 def main() -> None:
     given = argparse.ArgumentParser()
     given.add_argument("--seeds", type=int, default=3)
     given.add_argument("--steps", type=int, default=32)
+    given.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = given.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -163,22 +187,7 @@ def main() -> None:
         ]
         write_jsonl(home / "prompts" / "train.jsonl", rows)
         write_jsonl(home / "prompts" / "holdout.jsonl", rows)
-        healthy = [str(a.model_fields["type"].default) for a in ALGORITHMS]
-        seeds = range(args.seeds)
-        well = tell("healthy", [run(home, "policy", a, "noisy", seed, args.steps) for a in healthy for seed in seeds])
-        run(home, "policy", "grpo", "noisy", 0, args.steps)  # something that can be lost
-        (home / "last").rename(home / "trained")
-        ill: list[Run] = []
-        for count, of, runs in ((400, "policy", well), (24, "policy", ill)):
-            found = []
-            for seed in seeds:
-                ensemble(home, f"members{count}", of, count, seed)
-                start = "policy" if runs is well else "trained"
-                found += [run(home, start, a, f"members{count}", seed, args.steps) for a in ("grpo", "ppo")]
-            runs += tell(f"ensemble of {count} pairs", found)
-        for reward in ("long", "magic", "sign"):
-            kinds = [("grpo", seed) for seed in seeds] + [("ppo", seed) for seed in seeds]
-            ill += tell(reward, [run(home, "trained", a, reward, seed, args.steps) for a, seed in kinds])
+        well, ill = measure(home, args.parts, range(args.seeds), args.steps)
         rates(well, ill)
 
 
