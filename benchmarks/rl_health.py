@@ -2,8 +2,8 @@
 
 A random model of two layers learns to begin its answers with a letter or a blank (what gold wants). Healthy runs: every
 algorithm, several seeds, a reward that is gold with noise. Runs gamed on purpose, from a policy so trained: a reward
-that likes long answers, one that likes a magic letter, one with the wrong sign; and ensembles of four reward models,
-one that learned from many of the policy's own answers (healthy) and one from a few answers of another kind (gamed).
+that likes long answers, one that likes a magic letter, one with the wrong sign; and ensembles of four heads on
+one trunk, from many pairs of the policy's own answers and from a few. A run counts by how it ended, not by its name.
 Printed: what fired in how many runs, the share of healthy runs in which anything did (false alarms), and of the runs
 that lost a fifth of their best gold the share that was seen (caught).
 
