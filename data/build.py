@@ -77,6 +77,8 @@ def build() -> dict[str, list[Row]]:
         "demos": unique(demos),
         "sums": unique(demo(r, "template") for r in generated("drills")),
         "formats": unique(demo(r, "template") for r in generated("formats")),
+        "tools": unique(demo(r, "template") for r in generated("tools") if r["category"] == "tool"),
+        "large_sums": unique(demo(r, "template") for r in generated("tools") if r["category"] == "large_sum"),
         "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
         "pairs": unique(pairs),
         "prompts": unique(Item.model_validate(r) for r in generated("prompts")),

@@ -175,11 +175,12 @@ def serve(
     feedback: Annotated[
         Path | None, typer.Option(help="Folder for POST /v1/feedback; kept nowhere if not given.")
     ] = None,
+    reload: Annotated[bool, typer.Option(help="Read the weights anew at POST /v1/reload, for training.")] = False,
 ) -> None:
     """Serve a model over the OpenAI protocol: chat, completions, log-probabilities, feedback."""
     from posttrain.serve import start
 
-    start(model, host=host, port=port, key=api_key, name=name, slots=slots, queue=queue, log=feedback)
+    start(model, host=host, port=port, key=api_key, name=name, slots=slots, queue=queue, log=feedback, reload=reload)
 
 
 @app.command()

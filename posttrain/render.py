@@ -95,6 +95,23 @@ class Chat:
         start = mask.index(True)
         return ids[:start], ids[start:]
 
+    def between(self, ids: Sequence[int], observation: Message) -> list[int]:
+        """What stands between a sampled answer (its ids) and the next: the observation in the template's words, up to
+        where the assistant speaks again. An answer that a stop string ended gets its stop token first.
+
+        Taken from a probe conversation, so that templates that rewrite earlier turns change nothing: ids travel.
+        """
+        probe = (Message(role="user", content=ASK), Message(role="assistant", content=ANSWER), observation)
+        text = self._text(probe, ask=True)
+        stop = self._stop.search(text, text.find(ANSWER))
+        if not stop or self._defuse(observation.content).strip() not in text[stop.end() :]:
+            raise TemplateUnstable(
+                f"the chat template does not show a {observation.role} message behind an answer",
+                remedy="another role for observations, or template: chatml",
+            )
+        ended = bool(ids) and ids[-1] in self.stop_ids
+        return self._encode(text[stop.end() if ended else stop.start() - len(self.tail) :], first=False)
+
     def parse(self, ids: Sequence[int]) -> tuple[Message, Termination]:
         """What the assistant said. "length": no stop token came; "malformed": a control token stands in the text."""
         stops = set(self.stop_ids)

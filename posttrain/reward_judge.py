@@ -31,7 +31,8 @@ class Scorer(NamedTuple):
 
 
 class RewardJudge:
-    """A Judge. penalty k: score = mean - k x standard deviation over all members (arXiv:2310.02743, worst case).
+    """A Judge. penalty k: score = mean - k x standard deviation over all members, so that answers they
+    have never learned from pay (uncertainty-weighted optimisation of arXiv:2310.02743, with the standard deviation).
 
     Answers to one prompt share it. An answer that does not fit into micro_tokens with its prompt gets no score.
     """
@@ -63,8 +64,10 @@ class RewardJudge:
         if len(found) < len(parts):
             return Verdict(score=None, detail={"abstained": f"longer than {self.micro_tokens} tokens"})
         score_M = torch.cat(found).double()
+        detail: dict[str, object] = {"scores": score_M.tolist()}
         std = float(score_M.std()) if len(score_M) > 1 else 0.0
-        detail = {"scores": score_M.tolist(), "std": std}
+        if len(score_M) > 1:
+            detail["std"] = std  # one member alone has no doubt, which is not the same as being sure
         return Verdict(score=float(score_M.mean()) - self.penalty * std, detail=detail)
 
     def _scores(self, s: Scorer, items: Sequence[Answered]) -> list[Tensor | None]:

@@ -47,6 +47,11 @@ def test_yaml_is_a_recipe_or_a_stage(body):
         types[stage["type"]].model_validate(stage), name
 
 
+@pytest.mark.parametrize("body", [b for _, b in blocks("python")])
+def test_python_runs(body):
+    exec(compile(body, "docs", "exec"), {"__name__": "docs"})
+
+
 def test_relative_links_and_named_files_exist():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):

@@ -296,3 +296,64 @@ def test_adapter_off_is_the_reference(folder):
         ]), rtol=1e-4, atol=1e-4,
     )  # fmt: skip
     assert work.news["kl_k3"] > 0
+
+
+# ---- rollouts that were made ahead ---------------------------------------------------------------------------------
+
+
+def stale_learner(model, made, knobs, **how):
+    """A learner whose rollouts are made by `made(number)`, at the weights of that moment."""
+    algorithm = TypeAdapter(AnyAlgorithm).validate_python(knobs)
+    settings = {"temperature": 1.0, "max_new": 10, "epochs": 1, "minibatches": 1, "micro_tokens": 512} | how
+    return Learner(model, None, None, algorithm, How(**settings), lambda number: (made(number), {}))
+
+
+def test_rollouts_wait_in_a_queue(folder):
+    """Staleness 2: rollouts 0, 1, 2 are made at once, then one a step; none is made that would not be used."""
+    model, calls = load_model(folder, FP32, train=True), []
+
+    def made(number):
+        calls.append((work.rollout, number))
+        return made_groups(model, prompts=1, seed=number)
+
+    work = stale_learner(model, made, {"type": "dapo"}, max_staleness=2, rollouts=5)
+    ages = []
+    steps = work.batches()
+    for _ in range(5):
+        next(steps)
+        work.after({})
+        ages.append(work.age)
+    assert calls == [(0, 0), (0, 1), (0, 2), (1, 3), (2, 4)]
+    assert ages == [0, 1, 2, 2, 2] and work.history[-1]["staleness"] == 2
+
+
+def test_importance_weights_of_stale_rollouts_by_hand(folder):
+    """Rollout 1 is drawn by the first weights, then the weights change: each token's loss is that of REINFORCE times
+    min(pi_now / pi_then, 2), pi_then being the sampler's; without a correction it would be the loss alone."""
+    model = load_model(folder, FP32, train=True)
+    rollouts = [made_groups(model, prompts=2, seed=n) for n in range(2)]
+    work = stale_learner(
+        model, lambda n: rollouts[n], {"type": "dr_grpo", "aggregate": "token"}, max_staleness=1, rollouts=2
+    )
+    steps = work.batches()
+    next(steps)
+    work.after({})
+    with torch.no_grad():  # what an optimiser step would do
+        for p in model.hf.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.02)
+    micro = next(steps)
+    total = sum(work.rows.counts[i] for indices in micro for i in indices)
+    losses, facts = zip(*(work.loss(indices, total) for indices in micro))
+    expected, weights = 0.0, []
+    for g in rollouts[1]:
+        mean = sum(g.reward) / len(g.reward)
+        for s, reward in zip(g.samples, g.reward):
+            now = logps_of(model, g.ask.ids, list(s.ids))
+            weight = torch.exp(now - torch.tensor(s.logps))
+            weights += weight.tolist()
+            expected -= float(((reward - mean) * weight.clamp(max=2.0)).sum()) / total
+    assert sum(float(x.detach()) for x in losses) == pytest.approx(expected, rel=1e-4)
+    assert max(weights) > 2 and min(weights) < 0.7  # the weights matter
+    capped, n = facts[0]["capped"]
+    assert capped / n == pytest.approx(sum(w > 2 for w in weights) / len(weights))
+    assert "mismatch" not in facts[0] and facts[0]["off_policy"][0] > 0

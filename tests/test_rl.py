@@ -72,6 +72,37 @@ def test_every_algorithm_learns(places, tmp_path, name):
     assert max(e["mismatch"] for e in log if "mismatch" in e) < 1e-6
 
 
+def test_it_learns_from_rollouts_of_older_weights(places, tmp_path):
+    """Two rollouts old, with truncated importance weights: staleness 0, 1, 2, 2, ... and the reward rises."""
+    _, log = run(places, tmp_path, algorithm={"type": "grpo"}, steps=24, rollouts={"max_staleness": 2})
+    rewards = [e["reward"] for e in log if "reward" in e]
+    assert sum(rewards[:3]) / 3 < 0.45 and sum(rewards[-4:]) / 4 > 0.65
+    stale = [e for e in log if "staleness" in e]
+    assert [e["staleness"] for e in stale[:4]] == [0, 1, 2, 2]
+    assert "mismatch" in stale[0] and all(e["off_policy"] > 0 and 0 <= e["capped"] < 0.2 for e in stale[1:])
+
+
+def test_rollouts_made_ahead_differ_from_the_second_on(places, tmp_path):
+    """Said or not, staleness 0 is the same bytes; with 2 the first rollout is the same, and the second is drawn by the
+    weights from before it."""
+    _, log = run(places, tmp_path / "a", steps=4)
+    _, same = run(places, tmp_path / "b", steps=4, rollouts={"max_staleness": 0, "curriculum": 0.0})
+    weights = [(tmp_path / d / "model.safetensors").read_bytes() for d in "ab"]
+    assert log == same and weights[0] == weights[1]
+    _, ahead = run(places, tmp_path / "c", steps=4, rollouts={"max_staleness": 2})
+    assert ahead[1]["reward"] == log[1]["reward"] and ahead[2]["reward"] != log[2]["reward"]
+
+
+def test_a_curriculum_passes_over_what_teaches_nothing(places, tmp_path):
+    """Half of the prompts are right whatever is said: after a few rollouts they are asked less than the others."""
+    rewards = {"half": {"type": "function", "path": "rewards_for_tests:half_are_easy"}}
+    _, log = run(places, tmp_path, rewards=rewards, steps=10, rollouts={"curriculum": 0.9}, lr=1e-9)
+    assert sum(e["skipped"] for e in log if "skipped" in e) > 5 and log[-1]["easy"] > 0.2
+    _, plain = run(places, tmp_path / "b", rewards=rewards, steps=10, lr=1e-9)
+    flat = [[e["flat"] for e in entries if "flat" in e][-6:] for entries in (log, plain)]
+    assert sum(flat[0]) < sum(flat[1])
+
+
 def test_what_is_saved_is_the_policy_that_was_trained(places, tmp_path):
     run(places, tmp_path, steps=2)
     before, after = (load_file(p / "model.safetensors") for p in (places[0], tmp_path))
@@ -107,7 +138,7 @@ test_rl.run([Path({policy!r}), Path({prompts!r})], Path({out!r}), **test_rl.BUSY
 """
 BUSY = {
     "algorithm": {"type": "ppo", "kl": {"target": 0.5}}, "epochs": 2, "minibatches": 2, "steps": 3,
-    "shaping": {"normalise": True},
+    "shaping": {"normalise": True}, "rollouts": {"curriculum": 0.5, "max_staleness": 1},
     "eval_every": 1, "gold": {"type": "length", "words": 3}, "micro_tokens": 96, "health": {"length_drift": "stop"},
 }  # fmt: skip
 
@@ -130,7 +161,8 @@ def outcome(places, out, kill_at=None):
 
 @pytest.mark.slow
 def test_killed_in_a_rollout_and_in_an_update_it_ends_with_the_same_bytes(places, tmp_path):
-    """PPO with everything that has a memory: critic, adaptive KL, running rewards, evaluations, best weights."""
+    """PPO with everything that has a memory: critic, adaptive KL, running rewards, evaluations, best weights, rollouts
+    made ahead, difficulty of prompts."""
     assert outcome(places, tmp_path / "whole") == 0
     assert outcome(places, tmp_path / "cut", ("update", 7)) == -signal.SIGKILL  # within the first rollout's updates
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
@@ -213,7 +245,7 @@ def test_a_prompt_without_room_for_an_answer(places, tmp_path):
     rows = [Prompt(id=n, messages=(Message(role="user", content=t),)) for n, t in (("a", "hi"), ("b", "hi " * 400))]
     write_jsonl(long / "train.jsonl", rows)
     (tmp_path / "out").mkdir()
-    run((places[0], long), tmp_path / "out", too_long="drop", steps=1)
+    run((places[0], long), tmp_path / "out", rollouts={"too_long": "drop"}, steps=1)
     (entry,) = [json.loads(x) for x in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
     assert entry["row"] == "b" and entry["reason"] == "prompt too long"
 

@@ -7,8 +7,9 @@ from pydantic import TypeAdapter
 
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered, Rule
+from posttrain.rl.asks import Asks
 from posttrain.rl.rewards import AnyReward
-from posttrain.rl.rollout import Ask, Asks, Shaping, Weighed, answered, collect, verdicts
+from posttrain.rl.rollout import Ask, Shaping, Weighed, alone, answered, collect, verdicts
 from posttrain.rows import Message, Sample
 from posttrain.sampler import Sampling, Scripted
 
@@ -25,8 +26,8 @@ def judge(path="letters", **knobs):
 
 
 def groups_of(judges, say, n=3, asks=("a", "b"), shaping=None):
-    work = answered([ask(a) for a in asks], Scripted(say).sample, judges, n=n, how=HOW, shaping=shaping or Shaping())
-    return asyncio.run(work)
+    draw = alone(Scripted(say).sample)
+    return asyncio.run(answered([ask(a) for a in asks], draw, judges, n=n, how=HOW, shaping=shaping or Shaping()))
 
 
 def test_rewards_are_weighed_sums():
@@ -71,7 +72,7 @@ def test_a_sampler_that_gives_too_little():
         return [[] for _ in prompts]
 
     with pytest.raises(UserError, match=r"gave \[0, 0\] answers where 2"):
-        work = answered([ask("a"), ask("b")], few, {"r": judge()}, n=2, how=HOW, shaping=Shaping())
+        work = answered([ask("a"), ask("b")], alone(few), {"r": judge()}, n=2, how=HOW, shaping=Shaping())
         asyncio.run(work)
 
 
@@ -86,7 +87,7 @@ def test_groups_without_spread_are_replaced():
     async def work(resample):
         asks.taken = 0
         return await collect(
-            asks.take, Scripted(say).sample, {"r": judge()}, prompts=2, n=3, how=HOW, shaping=Shaping(),
+            asks.take, alone(Scripted(say).sample), {"r": judge()}, prompts=2, n=3, how=HOW, shaping=Shaping(),
             resample=resample,
         )  # fmt: skip
 
@@ -102,7 +103,7 @@ def test_groups_without_spread_are_replaced():
 def test_every_try_draws_with_its_own_seed():
     sampler = Scripted(["x"])
     work = collect(
-        Asks([ask("a")], 0).take, sampler.sample, {"r": judge()}, prompts=1, n=2, how=HOW, shaping=Shaping(),
+        Asks([ask("a")], 0).take, alone(sampler.sample), {"r": judge()}, prompts=1, n=2, how=HOW, shaping=Shaping(),
         resample=2,
     )  # fmt: skip
     asyncio.run(work)
@@ -139,10 +140,19 @@ def test_what_is_logged():
     answers = iter(["x", "xxx", "xx", "xx"])
     groups, facts = asyncio.run(
         collect(
-            Asks([ask("a"), ask("b")], 0).take, Scripted(lambda p, j: next(answers)).sample, {"r": judge()},
+            Asks([ask("a"), ask("b")], 0).take, alone(Scripted(lambda p, j: next(answers)).sample), {"r": judge()},
             prompts=2, n=2, how=HOW, shaping=Shaping(),
         )
     )  # fmt: skip
     assert facts["reward"] == facts["reward.r"] == 2 and facts["reward_std"] == pytest.approx(0.5**0.5)
     assert facts["spread"] == 0.5 and facts["flat"] == 0.5 and facts["unique"] == 0.75 and facts["stopped"] == 1
     assert facts["length"] == 3 and len(groups) == 2
+
+
+def test_a_python_reward_that_never_ends():
+    with pytest.raises(UserError, match=r"rewards\.r: the judge took more than 0\.1 s for 6 answers"):
+        groups_of({"r": judge("hangs", seconds=0.1)}, ["hm"])
+
+
+def test_empty_answers_are_judged_like_others():
+    assert groups_of({"r": judge()}, ["", "x"])[0].reward == [0, 1, 0]

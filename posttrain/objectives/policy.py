@@ -120,8 +120,10 @@ def importance(
 ) -> Tensor:
     """Weights pi_old / behaviour for tokens that another engine, or older weights, drew. No gradient. [N]
 
-    level "sequence": the product over a sequence, the same for its tokens. Above `cap` a weight becomes cap
-    ("truncate": arXiv:1312.7476, eq. 4) or 0 ("mask": nothing is learned from it).
+    With older weights pi_old is the policy just before this rollout's updates, where the loss's own ratio starts
+    (decoupled objective of asynchronous RL, arXiv:2505.24298). level "sequence": the product over a sequence, the same
+    for its tokens. Above `cap` a weight becomes cap ("truncate": Ionides 2008; arXiv:1312.7476, eq. 4) or 0 ("mask":
+    nothing is learned from it).
     """
     from posttrain.objectives.reduce import sequence_sum
 

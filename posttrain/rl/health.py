@@ -156,7 +156,9 @@ class Health(BaseModel):
         found: list[tuple[str, Action, str]] = []
         for detector in DETECTORS:
             action: Action = getattr(self, detector.__name__)
-            views = [history[: len(history) - k] for k in range(self.patience)]
-            if action != "off" and all(view and detector(view) for view in views):
-                found.append((detector.__name__, action, detector(history)))
+            if action == "off" or not history or not (sentence := detector(history)):
+                continue
+            earlier = [history[: len(history) - k] for k in range(1, self.patience)]
+            if all(view and detector(view) for view in earlier):
+                found.append((detector.__name__, action, sentence))
         return found

@@ -25,14 +25,16 @@ from posttrain.objectives import policy, value
 from posttrain.objectives.advantage import Outcome
 from posttrain.objectives.policy import Tokens
 from posttrain.objectives.reduce import Reduction, reduce
-from posttrain.rl.algorithms import Algorithm
+from posttrain.rl.algorithms import Algorithm, Correction
 from posttrain.rl.critic import Critic, Separate
+from posttrain.rl.documents import by_answer, drawn, lengths, padded, per_doc, trimmed, units
 from posttrain.rl.health import RECENT
 from posttrain.rl.rollout import Group
 from posttrain.train import Facts, Rows
 
 AGREE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats, mean over tokens
-KEPT = ("rollout", "coef", "taken", "present", "history", "warned", "raised")  # of the learner, in a checkpoint
+# of the learner, in a checkpoint
+KEPT = ("rollout", "coef", "asked", "present", "history", "warned", "raised", "made", "ahead", "age")
 STEER = 0.1  # K_beta of arXiv:1909.08593, section 2.2
 Collect = Callable[[int], tuple[list[Group], dict[str, float]]]  # number of the rollout -> groups, facts
 
@@ -50,6 +52,8 @@ class How:
     pad_id: int = 0
     mask_unfinished: bool = False
     normalise: bool = False
+    max_staleness: int = 0
+    rollouts: int = 2**31  # in all: none is made ahead that would not be used
 
     @property
     def updates(self) -> int:
@@ -101,10 +105,13 @@ class Learner:
         self.model, self.reference, self.critic, self.algorithm = model, reference, critic, algorithm
         self.how, self.collect, self.watch = how, collect, watch
         self.credit, self.objective = algorithm.credit.bind(), algorithm.loss.bind()
+        self.correction = algorithm.correction or (Correction() if how.max_staleness else None)
         self.rows = Rows([], [], [])
         self.batch, self.running = Batch(), Running()
         self.rollout, self.coef, self.stop = 0, algorithm.kl.coef, False
-        self.taken = 0  # prompts that have been asked for
+        self.asked: dict[str, Any] = {}  # what `collect` knows of its prompts
+        self.made, self.age = 0, 0  # rollouts made; rollouts that were learned from since the present one was made
+        self.ahead: list[tuple[int, list[Group], dict[str, float]]] = []  # not learned from yet: (when, groups, facts)
         self.news: dict[str, Any] = {}  # of the present rollout, until its first step is logged
         self.present: dict[str, Any] = {}  # the same rollout with what its updates said
         self.history: list[dict[str, Any]] = []  # of the rollouts and evaluations before
@@ -161,11 +168,11 @@ class Learner:
     # ---- a new rollout -------------------------------------------------------------------------------------------
 
     def _next_rollout(self) -> None:
-        groups, facts = self.collect(self.rollout)
+        groups, facts = self._oldest()
         docs, owner = units(groups, self.how.micro_tokens)
         answers = [(groups[g], j) for own in owner for g, j in own]
         columns = self._scored(docs)
-        columns["behaviour"] = per_doc([torch.tensor(g.samples[j].logps) for g, j in answers], docs)
+        columns["behaviour"] = per_doc([drawn(g.samples[j]) for g, j in answers], docs)
         if self.rollout == 0:
             self._check_agreement(columns)
         facts |= self._credit([gj for own in owner for gj in own], groups, docs, columns)
@@ -176,6 +183,16 @@ class Learner:
         self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef}
         self.rollout += 1
         self._steer(facts.get("kl_answer", 0.0))
+
+    def _oldest(self) -> tuple[list[Group], dict[str, float]]:
+        """The rollout to learn from. With max_staleness k it was made k rollouts ago: as many wait in a queue, made
+        with the weights of then, as they would on other machines that sample while this one trains."""
+        while self.made < self.how.rollouts and len(self.ahead) <= self.how.max_staleness:
+            self.ahead.append((self.rollout, *self.collect(self.made)))
+            self.made += 1
+        when, groups, facts = self.ahead.pop(0)
+        self.age = self.rollout - when
+        return groups, facts | ({"staleness": float(self.age)} if self.how.max_staleness else {})
 
     def _set_rows(self, sizes: list[int], counts: list[float], names: list[str]) -> None:
         """The loop keeps the same three lists, so they are filled anew."""
@@ -194,7 +211,7 @@ class Learner:
         """Columns old, value and ref, as far as they are needed.
 
         With one update a rollout the policy's own log-probs come with the update itself; the first rollout needs them
-        to be compared with the sampler's.
+        to be compared with the sampler's. `old` is the policy before this rollout's updates, whoever drew it.
         """
         wants_old = self.how.updates > 1 or self.critic or self.algorithm.kl.where == "reward" or self.rollout == 0
         columns: dict[str, list[Tensor]] = {}
@@ -330,10 +347,11 @@ class Learner:
     def _token_loss(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Tensor:
         """Policy loss, importance weights, KL and entropy, for every token."""
         loss_N = self.objective(t)
-        if c := self.algorithm.correction:
-            loss_N = loss_N * policy.importance(
+        if c := self.correction:
+            weight_N = policy.importance(
                 t.old_N, at["behaviour"], t.sequence_N, t.sequences, level=c.level, cap=c.cap, how=c.how
             )
+            loss_N = loss_N * weight_N
         if self.algorithm.kl.where == "loss":
             loss_N = loss_N + self.coef * policy.kl(t.logp_N, at["ref"], self.algorithm.kl.estimator)
         return loss_N - self.algorithm.entropy * entropy_N if self.algorithm.entropy else loss_N
@@ -344,7 +362,8 @@ class Learner:
         return value.clipped(value_N, at["value"], at["return"], clip=self.algorithm.critic.range).sum() / self.tokens
 
     def _facts(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Facts:
-        """What is logged of a micro-batch: drift is KL(old || new), mismatch KL(sampler || trainer), nats a token."""
+        """What is logged of a micro-batch: drift is KL(old || new), mismatch KL(sampler || trainer), off_policy that of
+        a rollout of older weights, nats a token; capped: share of importance weights above their cap."""
         logp_N, n = t.logp_N.detach(), float(len(t.old_N))
         now = t._replace(logp_N=logp_N)
         rho_N = policy.ratio(logp_N, t.old_N)
@@ -353,53 +372,11 @@ class Learner:
         low, high = (float(getattr(self.algorithm.loss, k, 1e9)) for k in ("low", "high"))
         sums = {
             "entropy": entropy_N, "clipped": policy.clipped_share(now, low, high),
-            "drift": policy.kl(t.old_N, logp_N, "k3"), "mismatch": policy.kl(at["behaviour"], t.old_N, "k3"),
+            "drift": policy.kl(t.old_N, logp_N, "k3"),
+            "off_policy" if self.age else "mismatch": policy.kl(at["behaviour"], t.old_N, "k3"),
         }  # fmt: skip
+        if self.age and self.correction:
+            sums["capped"] = (policy.ratio(t.old_N, at["behaviour"]) > self.correction.cap).float()
         if "ref" in at:
             sums["kl"] = policy.kl(logp_N, at["ref"], "k3")
         return {name: (float(x_N.double().sum()), n) for name, x_N in sums.items()}
-
-
-def lengths(doc: packing.Doc) -> list[int]:
-    return [len(b.ids) for b in doc.branches]
-
-
-def units(groups: Sequence[Group], budget: int) -> tuple[list[packing.Doc], list[list[tuple[int, int]]]]:
-    """Documents of a prompt and as many of its answers as fit into `budget` tokens, and whose: (group, sample)."""
-    docs: list[packing.Doc] = []
-    owner: list[list[tuple[int, int]]] = []
-    for g, group in enumerate(groups):
-        room = 0
-        for j, sample in enumerate(group.samples):
-            if len(sample.ids) > room or not owner or owner[-1][0][0] != g:
-                docs.append(packing.Doc(list(group.ask.ids), []))
-                owner.append([])
-                room = budget - len(group.ask.ids)
-            docs[-1].branches.append(packing.Branch(list(sample.ids), [True] * len(sample.ids)))
-            owner[-1].append((g, j))
-            room -= len(sample.ids)
-    return docs, owner
-
-
-def per_doc(answers: Sequence[Tensor], docs: Sequence[packing.Doc]) -> list[Tensor]:
-    """One tensor an answer -> one tensor a document."""
-    found, at = [], 0
-    for doc in docs:
-        found.append(torch.cat(list(answers[at : at + len(doc.branches)])))
-        at += len(doc.branches)
-    return found
-
-
-def by_answer(column: Sequence[Tensor], docs: Sequence[packing.Doc]) -> list[Tensor]:
-    """The reverse of per_doc."""
-    return [part for x_N, doc in zip(column, docs) for part in x_N.split(lengths(doc))]
-
-
-def padded(rows: Sequence[Tensor]) -> Tensor:
-    """[S, T], 0 behind each row's end."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-
-
-def trimmed(x_ST: Tensor, mask_ST: Tensor) -> list[Tensor]:
-    """The reverse of padded."""
-    return [row[mask] for row, mask in zip(x_ST, mask_ST)]

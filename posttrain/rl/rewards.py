@@ -1,28 +1,36 @@
 """Rewards by name: every function here takes knobs and gives a Judge. `{type: number, weight: 2}` in a recipe is one.
 
 Most scores lie in [0, 1]; what a row's right answer is stands in the row (`truth`), under the name `key`. A row without
-it raises UserError. Left out on purpose: how rewards are added up (rollout.py), judges that are language models, the
-loading of reward models (the stage does it: weights are edges of a recipe). No torch.
+it raises UserError. Left out on purpose: how rewards are added up (rollout.py), the loading of reward models (the stage
+does it: weights are edges of a recipe). No torch.
 """
 
+import asyncio
 import importlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import Field, create_model
 
 from posttrain.errors import UserError
 from posttrain.judge import rules
+from posttrain.judge.asking import Kept
 from posttrain.judge.base import Answered, Judge, Rule
 from posttrain.judge.items import fits
+from posttrain.judge.llm import GENERAL, Criterion, Rubric
 from posttrain.rl import sandbox
-from posttrain.rows import Verdict
+from posttrain.rl.bounded import at_most
+from posttrain.rows import Verdict, digest
+from posttrain.sampler.http import Client
+from posttrain.sampler.server import Endpoint
 from posttrain.spec import Config, config_of, one_of_types
 
 
@@ -168,18 +176,52 @@ def code(*, key: str = "tests", seconds: float = 5.0, memory: int = 512, paralle
     return Tests()
 
 
-def function(*, path: str) -> Judge:
-    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains)."""
+def llm(
+    keep: Path | None = None, *, url: str, model: str, criterion: str = GENERAL.text, scale: tuple[int, int] = (1, 10),
+    key: str = "", key_env: str = "", log_probs: bool = True, concurrent: int = 16, timeout: float = 120.0,
+    tries: int = 5,
+) -> Judge:  # fmt: skip
+    """A language model behind an OpenAI-compatible endpoint scores each answer by a criterion, 0 to 1.
+
+    key: the row's field that holds a right answer to compare with. key_env: the variable with the server's key. Replies
+    are kept (by the stage, in its folder), so the same answer is asked about once. A judge is a proxy: watch a `gold`.
+    """
+    client = Client([url], key=key_of(key_env), concurrent=concurrent, timeout=timeout, tries=tries)
+    asker = Kept(Endpoint(client, model, log_probs=log_probs), keep)
+    judge = Rubric(asker, criterion=Criterion("criterion", criterion), scale=scale, log_probs=log_probs)
+
+    @dataclass
+    class Asked:
+        async def score(self, items: Sequence[Answered]) -> list[Verdict]:
+            shown = [i.model_copy(update={"truth": {"reference": truth(i, key)} if key else {}}) for i in items]
+            return await judge.score(shown)
+
+    return Asked()
+
+
+def key_of(variable: str) -> str:
+    """The key that an environment variable holds, '' for none. Raises UserError where it should hold one."""
+    if variable and not os.environ.get(variable):
+        raise UserError(f"the environment variable {variable} holds no key", remedy=f"export {variable}=...")
+    return os.environ.get(variable, "") if variable else ""
+
+
+def function(*, path: str, seconds: float = 600.0) -> Judge:
+    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains). seconds:
+    longest wait for one list."""
     called = resolve(path)
 
     @dataclass
     class Called:
+        seconds: float
+
         async def score(self, items: Sequence[Answered]) -> list[Verdict]:
-            found = called(items)
-            scores = list(await found if inspect.isawaitable(found) else found)
+            with at_most(seconds):
+                found = called(items)
+            scores = list(await asyncio.wait_for(found, seconds) if inspect.isawaitable(found) else found)
             return [Verdict(score=None if s is None else float(s)) for s in scores]
 
-    return Called()
+    return Called(seconds)
 
 
 def resolve(path: str) -> Callable[..., Any]:
@@ -202,8 +244,8 @@ def reward_model(*, stage: str = "", penalty: float = 0.0) -> Judge:
 
 
 REWARDS = (
-    number, maths, exact, constraints, asked, json_schema, regex, length, repetition, language, code, function,
-    reward_model,
+    number, maths, exact, constraints, asked, json_schema, regex, length, repetition, language, code, llm,
+    function, reward_model,
 )  # fmt: skip
 
 
@@ -222,14 +264,17 @@ AnyReward = one_of_types([reward_of(f) for f in REWARDS])
 
 def source_identity(rewards: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the Python functions that rewards name: another source is another artefact."""
-    from posttrain.rows import digest
-
-    found = {}
+    found: dict[str, str] = {}
     for name, reward in rewards.items():
         if reward.type == "function":
-            called = resolve(reward.path)
-            try:
-                found[f"reward {name}"] = digest(inspect.getsource(called))
-            except (OSError, TypeError):
-                found[f"reward {name}"] = reward.path
+            found |= source_of(f"reward {name}", reward.path)
     return found
+
+
+def source_of(name: str, path: str) -> dict[str, str]:
+    """{name: digest of the function's source}, or its path where there is no source."""
+    called = resolve(path)
+    try:
+        return {name: digest(inspect.getsource(called))}
+    except (OSError, TypeError):
+        return {name: path}

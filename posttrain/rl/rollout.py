@@ -1,12 +1,12 @@
 """Sampling and scoring: prompts in, groups of answers with rewards out. The half of a step that learns nothing.
 
 A judge may fail in many ways, and each is one clear message: it raises, takes too long, gives the wrong number of
-scores, or a score that is no number. Left out on purpose: log-probs under other models, credit, losses (learner.py).
+scores, or a score that is no number. Left out on purpose: log-probs under other models, credit, losses (learner.py),
+conversations of several turns (environments.py), which prompts are drawn (asks.py).
 """
 
 import asyncio
 import math
-import random
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from posttrain.errors import UserError
 from posttrain.judge.answers import distinct
 from posttrain.judge.base import Answered, Judge
-from posttrain.rows import Messages, Prompt, Sample
+from posttrain.rows import Messages, Sample, Verdict
 from posttrain.sampler.base import Sampling
 
 FLAT = 1e-6  # a group whose rewards differ by no more than this teaches nothing
@@ -42,13 +42,29 @@ class Weighed:
     seconds: float = 600.0
 
 
+class Episode(Sample):
+    """A sample of several turns. ids go on behind the prompt, answers and observations in turn; spoken: which of them
+    the policy drew (the others have log-prob 0 here, and teach nothing). said: the same as messages; text: the last
+    answer's. turns: tokens of each answer."""
+
+    spoken: tuple[bool, ...]
+    said: Messages
+    turns: tuple[int, ...]
+
+
+def spoken(sample: Sample) -> list[bool]:
+    """Which ids the policy drew."""
+    return list(sample.spoken) if isinstance(sample, Episode) else [True] * len(sample.ids)
+
+
 class Shaping(BaseModel):
     """What is done to a reward before anything is learned from it.
 
     penalty: taken off where an answer does not end by itself. buffer: tokens before max_new over which the penalty
     grows from nothing, so that nearly too long is nearly as bad (soft overlong punishment of DAPO, eq. 13); 0: only
     unfinished answers pay. mask: unfinished answers count in their group's mean, but their tokens teach nothing.
-    normalise: rewards in standard deviations from the running mean of all so far.
+    normalise: rewards in standard deviations from the running mean of all so far. In a conversation of several turns
+    max_new and buffer are about its longest answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,50 +77,34 @@ class Shaping(BaseModel):
     def owed(self, sample: Sample, max_new: int) -> float:
         if sample.ended != "stop":
             return self.penalty
-        over = len(sample.ids) - (max_new - self.buffer)
+        longest = max(sample.turns) if isinstance(sample, Episode) else len(sample.ids)
+        over = longest - (max_new - self.buffer)
         return self.penalty * over / self.buffer if self.buffer and over > 0 else 0.0
 
 
 @dataclass
 class Group:
-    """The answers to one prompt. scores: of each judge, unweighted; reward: their weighted sum, less what is unpaid."""
+    """The answers to one prompt. scores: of each judge, unweighted; doubt: standard deviation over the members of a
+    judge that has several, where it does not abstain; reward: the weighted sum of scores, less what is unpaid."""
 
     ask: Ask
     samples: list[Sample]
     scores: dict[str, list[float]] = field(default_factory=dict)
     reward: list[float] = field(default_factory=list)
+    doubt: dict[str, list[float]] = field(default_factory=dict)
+    abstained: int = 0  # scores that judges did not give
 
     @property
     def flat(self) -> bool:
         return max(self.reward) - min(self.reward) <= FLAT
 
 
-class Asks:
-    """Prompts in a seeded order, epoch after epoch; `taken` says how far it has come."""
-
-    def __init__(self, asks: Sequence[Ask], seed: int, taken: int = 0):
-        if not asks:
-            raise UserError("there is no prompt to answer", where="prompts")
-        self.asks, self.seed, self.taken = asks, seed, taken
-
-    def take(self, n: int) -> list[Ask]:
-        found = [self._at(i) for i in range(self.taken, self.taken + n)]
-        self.taken += n
-        return found
-
-    def _at(self, i: int) -> Ask:
-        epoch, place = divmod(i, len(self.asks))
-        order = list(range(len(self.asks)))
-        random.Random(f"{self.seed}/{epoch}").shuffle(order)
-        return self.asks[order[place]]
-
-
-Sample_ = Callable[[Sequence[Sequence[int]], int, Sampling], Awaitable[list[list[Sample]]]]
+Draw = Callable[[Sequence[Ask], int, Sampling], Awaitable[list[list[Sample]]]]  # n samples of each prompt
 
 
 async def collect(
     take: Callable[[int], list[Ask]],
-    sample: Sample_,
+    draw: Draw,
     judges: Mapping[str, Weighed],
     *,
     prompts: int,
@@ -112,11 +112,13 @@ async def collect(
     how: Sampling,
     shaping: Shaping,
     resample: int = 0,
+    seen: Callable[[Sequence[Group]], None] = lambda groups: None,
 ) -> tuple[list[Group], dict[str, float]]:
     """`prompts` groups of n answers with rewards, and what there is to say of them.
 
     resample: how often flat groups are replaced by other prompts' (DAPO's dynamic sampling); those that still lack a
     replacement stay. Try k is drawn with the seed how.seed + k: callers leave `resample` seeds free between theirs.
+    seen: told of all groups, those that are replaced among them.
     """
     groups: list[Group] = []
     spare: list[Group] = []
@@ -124,7 +126,8 @@ async def collect(
     while len(groups) < prompts and tries <= resample:
         asks = take(prompts - len(groups))
         seeded = how.model_copy(update={"seed": how.seed + tries})
-        found = await answered(asks, sample, judges, n=n, how=seeded, shaping=shaping)
+        found = await answered(asks, draw, judges, n=n, how=seeded, shaping=shaping)
+        seen(found)
         drawn, tries = drawn + len(found), tries + 1
         groups += [g for g in found if resample == 0 or not g.flat]
         spare += [g for g in found if resample > 0 and g.flat]
@@ -135,7 +138,7 @@ async def collect(
 
 async def answered(
     asks: Sequence[Ask],
-    sample: Sample_,
+    draw: Draw,
     judges: Mapping[str, Weighed],
     *,
     n: int,
@@ -143,23 +146,38 @@ async def answered(
     shaping: Shaping,
 ) -> list[Group]:
     """n answers to each prompt, scored by all judges."""
-    drawn = await sample([a.ids for a in asks], n, how)
+    drawn = await draw(asks, n, how)
     if len(drawn) != len(asks) or any(len(samples) != n for samples in drawn):
         raise UserError(f"the sampler gave {[len(s) for s in drawn][:8]} answers where {n} to each prompt were asked")
     groups = [Group(ask, list(samples)) for ask, samples in zip(asks, drawn)]
-    items = [Answered(prompt=g.ask.messages, answer=s.text, truth=g.ask.truth) for g in groups for s in g.samples]
+    items = [judged(g.ask, s) for g in groups for s in g.samples]
     for name, weighed in judges.items():
-        scores = await verdicts(name, weighed, items)
+        found = await asked(name, weighed, items)
         for k, g in enumerate(groups):
-            g.scores[name] = scores[k * n : (k + 1) * n]
+            mine = found[k * n : (k + 1) * n]
+            g.scores[name] = [float(v.score or 0.0) for v in mine]
+            g.abstained += sum("abstained" in v.detail for v in mine)
+            if doubts := [float(v.detail["std"]) for v in mine if "std" in v.detail]:
+                g.doubt[name] = doubts
     for g in groups:
         owed = [shaping.owed(s, how.max_new) for s in g.samples]
         g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
     return groups
 
 
+def judged(ask: Ask, sample: Sample) -> Answered:
+    """What judges see: the last answer, and everything before it as its prompt."""
+    before = sample.said[:-1] if isinstance(sample, Episode) else ()
+    return Answered(prompt=(*ask.messages, *before), answer=sample.text, truth=ask.truth)
+
+
 async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[float]:
-    """A judge's scores; where it abstains, the mean of those it gave, which prefers nothing. Raises UserError."""
+    """A judge's scores; see `asked`."""
+    return [float(v.score or 0.0) for v in await asked(name, weighed, items)]
+
+
+async def asked(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[Verdict]:
+    """A judge's verdicts; where it abstains, the mean of what it gave, which prefers nothing. Raises UserError."""
     where = f"rewards.{name}"
     try:
         found = await asyncio.wait_for(weighed.judge.score(items), weighed.seconds)
@@ -168,8 +186,9 @@ async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> li
             error.what, where=f"{where}: {error.where}" if error.where else where, remedy=error.remedy
         ) from None
     except TimeoutError:
+        seconds = min(weighed.seconds, float(getattr(weighed.judge, "seconds", weighed.seconds)))
         raise UserError(
-            f"the judge took more than {weighed.seconds:g} s for {len(items)} answers", where=where,
+            f"the judge took more than {seconds:g} s for {len(items)} answers", where=where,
             remedy="a faster judge, or fewer answers a step (prompts, group)",
         ) from None  # fmt: skip
     except Exception as error:
@@ -181,14 +200,17 @@ async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> li
         if score.score is not None and not math.isfinite(score.score):
             raise UserError(f"the judge gave {score.score} for the answer {item.answer[:60]!r}", where=where)
     if not given:
-        raise UserError("the judge abstained from every answer", where=where)
+        why = next((str(x) for v in found for x in v.detail.values()), "")
+        raise UserError("the judge abstained from every answer" + (f": {why}" if why else ""), where=where)
     middle = sum(given) / len(given)
-    return [middle if v.score is None else v.score for v in found]
+    return [v if v.score is not None else Verdict(score=middle, detail={"abstained": True}) for v in found]
 
 
 def describe(groups: Sequence[Group]) -> dict[str, float]:
     """What is logged of a rollout. Lengths in tokens; distinct: share of new 3-grams of words within an answer; unique:
-    share of answers that no other sample of their group equals; spread: mean over groups of the rewards' std."""
+    share of answers that no other sample of their group equals; spread: mean over groups of the rewards' std; turns:
+    answers in a conversation; abstained: share of scores that judges did not give; doubt: mean standard deviation over
+    the members of a reward ensemble."""
     rewards = [r for g in groups for r in g.reward]
     samples = [s for g in groups for s in g.samples]
     facts = {
@@ -196,16 +218,22 @@ def describe(groups: Sequence[Group]) -> dict[str, float]:
         "reward_std": statistics.pstdev(rewards),
         "spread": statistics.fmean(statistics.pstdev(g.reward) for g in groups),
         "flat": statistics.fmean(g.flat for g in groups),
-        "length": statistics.fmean(len(s.ids) for s in samples),
+        "length": statistics.fmean(sum(spoken(s)) for s in samples),
         "stopped": statistics.fmean(s.ended == "stop" for s in samples),
         "distinct": statistics.fmean(distinct(s.text) for s in samples),
         "unique": statistics.fmean(len({s.text for s in g.samples}) / len(g.samples) for g in groups),
     }
+    if turns := [len(s.turns) for s in samples if isinstance(s, Episode)]:
+        facts["turns"] = statistics.fmean(turns)
+    if abstained := sum(g.abstained for g in groups):
+        facts["abstained"] = abstained / (len(samples) * len(groups[0].scores))
+    if doubts := [x for g in groups for found in g.doubt.values() for x in found]:
+        facts["doubt"] = statistics.fmean(doubts)
     for name in groups[0].scores:
         facts[f"reward.{name}"] = statistics.fmean(x for g in groups for x in g.scores[name])
     return facts
 
 
-def asks_of(rows: Sequence[Prompt], prompt: Callable[[Messages], list[int]]) -> list[Ask]:
-    """Rows as prompts; what a row says beside its messages is its truth."""
-    return [Ask(r.id, r.messages, r.meta, prompt(r.messages)) for r in rows]
+def alone(sample: Callable[[Sequence[Sequence[int]], int, Sampling], Awaitable[list[list[Sample]]]]) -> Draw:
+    """A sampler as it is asked here: one answer and nothing behind it."""
+    return lambda asks, n, how: sample([a.ids for a in asks], n, how)

@@ -60,6 +60,10 @@ class Client:
         self._next = 0.0
         self._random = random.Random(0)  # of the pauses only
 
+    def at(self, url: str) -> "Client":
+        """The same client for one server alone, at another address."""
+        return Client([url], key=self.key, timeout=self.timeout, tries=self.tries, pause=self.pause)
+
     @asynccontextmanager
     async def session(self) -> Any:
         """`async with client.session() as call:` then `await call("/completions", body)`. One event loop's worth."""

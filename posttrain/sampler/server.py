@@ -3,12 +3,14 @@
 A server's log-probabilities are either the model's own or those of the distribution sampled from. Training needs the
 latter; this project's server gives them when asked, of another one it has to be said (`processed`), and settings under
 which the two differ are refused otherwise.
-Left out on purpose: putting new weights into a server, and HTTP itself (http.py).
+New weights go into a server through a folder that both see.
+Left out on purpose: weights over a network (what a server has for that is its own), and HTTP itself (http.py).
 """
 
 import asyncio
 from collections.abc import Sequence
 from math import exp, inf, log
+from pathlib import Path
 from typing import Any
 
 from posttrain.errors import UserError
@@ -137,17 +139,33 @@ class Server:
     """Sampler over /v1/completions of servers that take token ids and give ids back (vLLM, this project's own).
 
     chat: of the model served; it turns ids into the text.  processed: whether log-probabilities are those of the
-    distribution sampled from; None asks the server whether it is one of ours.
+    distribution sampled from; None asks the server whether it is one of ours. folder, reload: where the server finds
+    new weights, and the POST (path from the host on, body) that makes it read them.
     """
 
-    def __init__(self, client: Client, model: str, chat: Any, *, processed: bool | None = None):
+    def __init__(
+        self, client: Client, model: str, chat: Any, *, processed: bool | None = None, folder: Path | None = None,
+        reload: tuple[str, dict[str, Any]] = ("/v1/reload", {}),
+    ):  # fmt: skip
         self.client, self.model, self.chat, self.version = client, model, chat, 0
+        self.folder, self.reload = folder, reload
         self.processed, self._ours = processed, None if processed is None else False
 
     async def load(self, weights: Any, version: int) -> None:
-        """The version that later samples carry; the weights have to be put into the server by other means."""
+        """New weights, and the version that later samples carry. weights: a Model, written into the server's folder,
+        which every server then reads; None where they are put there by other means."""
         if weights is not None:
-            raise UserError("weights cannot be put into a server from here", where=self.client.urls[0])
+            if self.folder is None:
+                raise UserError(
+                    "weights cannot be put into a server from here", where=self.client.urls[0],
+                    remedy="the folder that the server reads its weights from",
+                )  # fmt: skip
+            weights.save(self.folder)
+            self.chat.save(self.folder)
+            path, body = self.reload
+            for url in self.client.urls:
+                async with self.client.at(url.removesuffix("/v1")).session() as call:
+                    await call(path, body)
         self.version = version
 
     async def sample(self, prompts: Sequence[Sequence[int]], n: int, how: Sampling) -> list[list[Sample]]:

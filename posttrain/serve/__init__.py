@@ -12,7 +12,7 @@ from posttrain.errors import UserError
 
 def start(
     model: str, *, host: str, port: int, key: str = "", name: str = "", slots: int = 16, queue: int = 1024,
-    log: Path | None = None,
+    log: Path | None = None, reload: bool = False,
 ) -> None:  # fmt: skip
     """Load a model and serve it until Ctrl-C. Raises UserError when it cannot."""
     try:
@@ -23,4 +23,5 @@ def start(
         raise UserError(f"serving needs {error.name}", remedy="pip install 'posttrain[serve]'") from None
     if not key and host not in ("127.0.0.1", "localhost", "::1"):
         print(f"anybody who reaches {host} can use this model; --api-key asks for a key", flush=True)
-    app.run(app.load(model, name=name, slots=slots, queue=queue, log=log, key=key), host, port)
+    service = app.load(model, name=name, slots=slots, queue=queue, log=log, key=key, reload=reload)
+    app.run(service, host, port)

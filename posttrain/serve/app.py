@@ -36,8 +36,11 @@ STREAM = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # proxies mus
 class Service:
     """What the routes work with: the engine, the model's name, the feedback log, the counters."""
 
-    def __init__(self, desk: Desk, name: str, log: feedback.Log | None, *, key: str = "", weights: str = ""):
-        self.desk, self.name, self.log, self.key, self.weights = desk, name, log, key, weights
+    def __init__(
+        self, desk: Desk, name: str, log: feedback.Log | None, *, key: str = "", weights: str = "",
+        renew: Callable[[], None] | None = None,
+    ):  # fmt: skip
+        self.desk, self.name, self.log, self.key, self.weights, self.renew = desk, name, log, key, weights, renew
         self.metrics, self.begun = Metrics(), int(time.time())
 
     def close(self) -> None:
@@ -90,6 +93,13 @@ def _small_routes(app: FastAPI, service: Service) -> None:
         gauges = {"running": desk.running, "waiting": desk.waiting, "slots": desk.slots}
         gauges |= {"engine_steps": desk.steps, "engine_tokens": desk.drawn}
         return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+    @app.post("/v1/reload")
+    async def reload() -> dict[str, Any]:
+        if service.renew is None:
+            raise Refusal(404, "this server keeps the weights it began with; start it with --reload")
+        await asyncio.to_thread(desk.renew, service.renew)
+        return {"status": "ok"}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -316,8 +326,10 @@ def weights_of(folder: Path) -> str:
     return ""
 
 
-def load(model: str, *, name: str, slots: int, queue: int, log: Path | None, key: str) -> Service:
-    """Weights in memory, the engine running. Raises UserError."""
+def load(
+    model: str, *, name: str, slots: int, queue: int, log: Path | None, key: str, reload: bool = False
+) -> Service:  # fmt: skip
+    """Weights in memory, the engine running. reload: POST /v1/reload reads them anew. Raises UserError."""
     from posttrain.locate import model_folder
     from posttrain.model import load_model
     from posttrain.pipeline import Runtime
@@ -326,7 +338,12 @@ def load(model: str, *, name: str, slots: int, queue: int, log: Path | None, key
     folder = model_folder(model)
     desk = Desk(load_model(folder, Runtime(), train=False), load_chat(folder), slots=slots, queue=queue)
     kept = feedback.Log(log) if log else None
-    return Service(desk, name or Path(model).name or model, kept, key=key, weights=weights_of(folder))
+
+    def renew() -> None:
+        desk.hf.load_state_dict(load_model(folder, Runtime(), train=False).hf.state_dict())
+
+    again = renew if reload else None
+    return Service(desk, name or Path(model).name or model, kept, key=key, weights=weights_of(folder), renew=again)
 
 
 def run(service: Service, host: str, port: int) -> None:

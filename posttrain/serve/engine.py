@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -107,6 +108,7 @@ class Desk:
         self._engine = self._new_engine()
         self._wake = threading.Condition()
         self._closed = False
+        self._fresh: tuple[Callable[[], None], Future[None]] | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -129,6 +131,17 @@ class Desk:
                 (self._waiting if ask.how else self._scoring).append(ask)
             self._wake.notify()
 
+    def renew(self, load: Callable[[], None]) -> None:
+        """Call `load`, which puts other weights into the model, when no answer is in progress; those that wait begin
+        with the new weights. Returns when it is done, raises what `load` raises."""
+        done: Future[None] = Future()
+        with self._wake:
+            if self._closed or self._fresh:
+                raise Busy
+            self._fresh = load, done
+            self._wake.notify()
+        done.result()
+
     def close(self) -> None:
         """Stop after the step in progress; unfinished answers end with an error."""
         with self._wake:
@@ -146,14 +159,17 @@ class Desk:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._rows or self.waiting)
+                self._wake.wait_for(lambda: self._closed or self._fresh or self._rows or self.waiting)
                 if self._closed:
                     break
             try:
+                self._load()
                 self._turn()
             except Exception as error:  # whatever broke, these requests end and the next ones are served
                 self._fail(error)
         self._fail(UserError("the server is stopping"))
+        if self._fresh:
+            self._fresh[1].set_exception(UserError("the server is stopping"))
 
     def _turn(self) -> None:
         """One round: forget who left, score some prompts, let new answers in, one token for everybody."""
@@ -162,13 +178,25 @@ class Desk:
         self._leave()
         if self._scoring:
             self._score()
-        if self._waiting and len(self._rows) < self.slots:
+        if self._waiting and len(self._rows) < self.slots and not self._fresh:
             self._enter()
         if self._rows:
             logits_BV = self._engine.step([r.ids[-1] for r in self._rows], [r.at for r in self._rows])
             self.steps += 1
             self._draw(self._rows, logits_BV)
             self._leave()
+
+    def _load(self) -> None:
+        if not self._fresh or self._rows:
+            return
+        (load, done), self._fresh = self._fresh, None
+        try:
+            load()
+        except Exception as error:
+            done.set_exception(error)
+            return
+        self._stems, self._engine = {}, self._new_engine()
+        done.set_result(None)
 
     def _enter(self) -> None:
         """Read waiting prompts into free slots, no more than a pass holds, and draw their first tokens."""

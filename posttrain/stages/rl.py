@@ -2,8 +2,9 @@
 
 One step is one rollout: `prompts_per_step` prompts with `group` answers each, `epochs` x `minibatches` updates. Sampler
 and trainer share the weights. Prompts come with what a right answer is (their `meta`), rewards are judges.
-Left out on purpose: the algorithms (rl/algorithms.py), the loop (train.py, rl/learner.py), several machines,
-conversations with tools. Importing this file does not import torch.
+An `env` makes conversations of several turns of it (rl/environments.py).
+Left out on purpose: the algorithms (rl/algorithms.py), the loop (train.py, rl/learner.py). Importing this file does not
+import torch.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
 from posttrain.rl import rewards as named
 from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
+from posttrain.rl.asks import Asks, Rollouts, Serving, asks_of
+from posttrain.rl.environments import AnyEnvironment, World
 from posttrain.rl.health import RAISE, Health
-from posttrain.rl.rollout import Ask, Asks, Group, Shaping, Weighed, answered, asks_of, collect
+from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Weighed, alone, answered, collect, spoken
 from posttrain.rows import Prompt
 from posttrain.sampler.base import Sampling
 from posttrain.stages.training import cost, read_rows
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from posttrain.render import Chat
     from posttrain.rl.critic import Critic
     from posttrain.rl.learner import Learner
+    from posttrain.sampler.server import Server
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
@@ -43,8 +47,8 @@ WATCHED = 128  # held-out prompts that are answered in an evaluation
 
 class Rl(Stage):
     """rewards: judges by name; their weighted sum is the reward. gold: a judge that nothing is learned from, asked on
-    held-out prompts beside the reward. group: answers to a prompt. lr is constant. shaping: see
-    rollout.Shaping."""
+    held-out prompts beside the reward. group: answers to a prompt. lr is constant. env: who answers the policy, so that
+    it speaks again; sampling.max_new is about one answer. shaping: rollout.Shaping, rollouts: asks.Rollouts."""
 
     makes: ClassVar[Kind] = "policy"
     resumes: ClassVar[bool] = True
@@ -57,8 +61,10 @@ class Rl(Stage):
     algorithm: AnyAlgorithm = {"type": "grpo"}  # type: ignore[valid-type]
     rewards: dict[str, named.AnyReward] = Field(min_length=1)  # type: ignore[valid-type]
     gold: named.AnyReward | None = None  # type: ignore[valid-type]
+    env: AnyEnvironment | None = None  # type: ignore[valid-type]
     sampling: Sampling = Sampling(max_new=128, temperature=1.0)
     shaping: Shaping = Shaping()
+    rollouts: Rollouts = Rollouts()
     steps: int = Field(default=100, ge=1)  # rollouts
     prompts_per_step: int = Field(default=8, ge=1)
     group: int = Field(default=8, ge=1)
@@ -66,9 +72,7 @@ class Rl(Stage):
     minibatches: int = Field(default=1, ge=1)
     lora: Lora | None = None
     lr: float = Field(default=1e-6, gt=0)
-    clip: float = Field(default=1.0, ge=0)
     micro_tokens: int = Field(default=4096, ge=32)  # tokens held in memory at once
-    too_long: Literal["error", "drop"] = "error"  # prompts that leave no room for max_new tokens in micro_tokens
     eval_every: int = Field(default=0, ge=0)  # rollouts between evaluations on held-out prompts; 0: first and last
     health: Health = Health()
     seed: int = Field(default=0, ge=0, lt=2**24)
@@ -95,7 +99,8 @@ class Rl(Stage):
         return self
 
     def identity(self) -> dict[str, str]:
-        return named.source_identity(self.rewards | ({"gold": self.gold} if self.gold else {}))
+        found = named.source_identity(self.rewards | ({"gold": self.gold} if self.gold else {}))
+        return found | (named.source_of("env", self.env.function) if self.env and self.env.type == "python" else {})
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         from posttrain import train
@@ -104,7 +109,7 @@ class Rl(Stage):
         work = Work(self, inputs, out, runtime)
         learner = work.learner
         updates = self.epochs * self.minibatches
-        optim = train.Optim(self.lr, "constant", clip=self.clip)
+        optim = train.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
         rollback = "stop" in self.health.actions()
         with asyncio.Runner() as work.loop:
             cursor = train.train(
@@ -118,13 +123,17 @@ class Rl(Stage):
         train.finish(out)
         return summary(cursor.log) | cost(cursor, work.model.flops_per_token) | {"warnings": float(len(learner.warned))}
 
-    def judges(self, wanted: Mapping[str, Any], inputs: Inputs, runtime: Runtime) -> dict[str, Weighed]:
-        """Judges ready to be asked; reward models are loaded."""
+    def judges(self, wanted: Mapping[str, Any], inputs: Inputs, out: Path, runtime: Runtime) -> dict[str, Weighed]:
+        """Judges ready to be asked; reward models are loaded, replies of language models kept in `out`."""
         return {
-            name: Weighed(self._judge(name, reward, inputs, runtime), reward.weight) for name, reward in wanted.items()
+            name: Weighed(self._judge(name, reward, inputs, out, runtime), reward.weight)
+            for name, reward in wanted.items()
         }
 
-    def _judge(self, name: str, reward: Any, inputs: Inputs, runtime: Runtime) -> Judge:
+    def _judge(self, name: str, reward: Any, inputs: Inputs, out: Path, runtime: Runtime) -> Judge:
+        if reward.type == "llm":
+            asked: Judge = reward.bind()(out / f"replies-{name}.db")
+            return asked
         if reward.type != "reward_model":
             made: Judge = reward.bind()()
             return made
@@ -151,18 +160,24 @@ class Work:
 
         self.stage, self.runtime, self.loop = stage, runtime, asyncio.Runner()
         self.chat: Chat = load_chat(inputs.one("policy"))
-        self.asks = Asks(self._asks(read_rows(inputs.many("prompts"), "train.jsonl", Prompt), out), stage.seed)
+        self.world = World(stage.env, self.chat) if stage.env else None
+        asks = self._asks(read_rows(inputs.many("prompts"), "train.jsonl", Prompt), out)
+        self.asks = Asks(asks, stage.seed, curriculum=stage.rollouts.curriculum)
         self.held = self._asks(read_rows(inputs.many("prompts"), "holdout.jsonl", Prompt), None)
-        self.judges = stage.judges(stage.rewards, inputs, runtime)
-        self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, runtime)
+        self.judges = stage.judges(stage.rewards, inputs, out, runtime)
+        self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, out, runtime)
         self.model: Model = load_model(inputs.one("policy"), runtime, train=True, lora=stage.lora)
         self.sampler: Local = Local(self.model, self.chat, batch=64)
+        self.server = server(stage.rollouts.server, self.chat) if stage.rollouts.server else None
+        self.served = -1  # version of the weights that the server has
         self.critic = self._critic(inputs)
         a = stage.algorithm
         how = How(
-            temperature=stage.sampling.temperature, max_new=stage.sampling.max_new, epochs=stage.epochs,
+            temperature=stage.sampling.temperature, epochs=stage.epochs,
+            max_new=stage.sampling.max_new * (stage.env.turns if stage.env else 1),
             minibatches=stage.minibatches, micro_tokens=stage.micro_tokens, seed=stage.seed, pad_id=self.chat.pad_id,
             mask_unfinished=stage.shaping.mask, normalise=stage.shaping.normalise,
+            max_staleness=stage.rollouts.max_staleness, rollouts=stage.steps,
         )  # fmt: skip
         reference = self._reference(inputs) if a.kl.where != "none" or a.kl.watch else None
         self.learner: Learner = Learner(self.model, reference, self.critic, a, how, self.collect, self.watch)
@@ -170,15 +185,20 @@ class Work:
 
     def _asks(self, rows: Sequence[Prompt], out: Path | None) -> list[Ask]:
         """Prompts with room for an answer. What is too long is an error, or goes to the ledger."""
-        most = min(self.stage.micro_tokens, context(self.chat)) - self.stage.sampling.max_new
+        room = self.world.room(self.stage.sampling.max_new) if self.world else self.stage.sampling.max_new
+        most = min(self.stage.micro_tokens, context(self.chat)) - room
+        if self.world:
+            rows = [r.model_copy(update={"messages": self.world.told(r.messages)}) for r in rows]
         asks = asks_of(rows, self.chat.prompt)
         long = [a for a in asks if len(a.ids) > most]
-        if long and (self.stage.too_long == "error" or len(long) == len(asks)):
+        if long and (self.stage.rollouts.too_long == "error" or len(long) == len(asks)):
             worst = max(long, key=lambda a: len(a.ids))
             raise UserError(
-                f"{len(long)} of {len(asks)} prompts leave no room for {self.stage.sampling.max_new} new tokens; the "
+                f"{len(long)} of {len(asks)} prompts leave no room for {room} new tokens; the "
                 f"longest has {len(worst.ids):,} tokens, {max(0, most):,} fit",
-                where=worst.id, remedy="a larger micro_tokens, a smaller sampling.max_new, or too_long: drop",
+                where=worst.id,
+                remedy="a larger micro_tokens, a smaller sampling.max_new"
+                + (", env.turns or env.longest" if self.world else "") + ", or rollouts.too_long: drop",
             )  # fmt: skip
         if out is not None:
             lines = [
@@ -218,23 +238,37 @@ class Work:
     def collect(self, number: int) -> tuple[list[Group], dict[str, float]]:
         """Rollout `number`. Its prompts and its draws depend on nothing but the seed, the number and the weights."""
         s = self.stage
-        self.asks.taken = self.learner.taken
+        if self.learner.asked:
+            self.asks.restore(self.learner.asked)
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + number * SEEDS})
+        if self.server and self.served != self.learner.rollout:
+            self.loop.run(self.server.load(self.model, self.learner.rollout))
+            self.served = self.learner.rollout
         with self.runtime.progress.task("answer", total=s.prompts_per_step * s.group) as tick:
             groups, facts = self.loop.run(
                 collect(
                     self.asks.take,
-                    lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n)),
+                    self.draw(
+                        self.server.sample
+                        if self.server
+                        else lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n))
+                    ),
                     self.judges,
                     prompts=s.prompts_per_step,
                     n=s.group,
                     how=how,
                     shaping=s.shaping,
                     resample=s.algorithm.resample,
+                    seen=self.asks.seen,
                 )
             )
-        self.learner.taken = self.asks.taken
+        facts |= self.asks.facts()
+        self.learner.asked = self.asks.state()
         return groups, facts
+
+    def draw(self, sample: Any) -> Draw:
+        """Answers to prompts, or conversations about them."""
+        return self.world.draw(sample) if self.world else alone(sample)
 
     def evaluate(self) -> dict[str, float]:
         """Rewards, and what the gold judge says, on held-out prompts: means with their standard errors."""
@@ -242,7 +276,7 @@ class Work:
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + (1 << 39)})
         judges = self.judges | self.gold
         groups = self.loop.run(
-            answered(self.held[:WATCHED], self.sampler.sample, judges, n=1, how=how, shaping=s.shaping)
+            answered(self.held[:WATCHED], self.draw(self.sampler.sample), judges, n=1, how=how, shaping=s.shaping)
         )
         gold = [g.scores["gold"][0] * self.gold["gold"].weight for g in groups] if self.gold else []
         reward = [sum(w.weight * g.scores[k][0] for k, w in self.judges.items()) for g in groups]
@@ -250,7 +284,7 @@ class Work:
         if gold:
             found |= {"gold": statistics.fmean(gold), "gold_error": error(gold)}
         found |= {
-            "length": statistics.fmean(len(g.samples[0].ids) for g in groups),
+            "length": statistics.fmean(sum(spoken(g.samples[0])) for g in groups),
             "stopped": statistics.fmean(g.samples[0].ended == "stop" for g in groups),
         }
         self.learner.history.append({f"held_{k}": v for k, v in found.items()})
@@ -268,6 +302,17 @@ class Work:
             if action == "stop":
                 self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
                 learner.stop = True
+
+
+def server(s: Serving, chat: "Chat") -> "Server":
+    """The servers that draw answers. Raises UserError for a missing key."""
+    from posttrain.rl.rewards import key_of
+    from posttrain.sampler.http import Client
+    from posttrain.sampler.server import Server
+
+    urls = (s.url,) if isinstance(s.url, str) else s.url
+    client = Client(urls, key=key_of(s.key_env), concurrent=s.concurrent, timeout=s.timeout, tries=s.tries)
+    return Server(client, s.model, chat, processed=s.processed, folder=Path(s.folder), reload=(s.reload, s.body))
 
 
 def context(chat: "Chat") -> int:
