@@ -359,7 +359,9 @@ def _do(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
 
 def _make(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
     part, stage = _part(step.folder), step.stage
-    parallel.led(lambda: _empty(part, keep=stage.resumes))
+    if not stage.resumes:
+        shutil.rmtree(part, ignore_errors=True)
+    parallel.led(lambda: part.mkdir(parents=True, exist_ok=True))
     inputs = Inputs({edge: tuple(folders[s] for s in sources) for edge, sources in stage.edges().items()})
     runtime.progress.say(f"{step.name} ({_type(stage)}) ...")
     wall, start = time.time(), time.perf_counter()
@@ -375,13 +377,6 @@ def _make(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
     record = parallel.led(lambda: _finished(record, part, step.folder))
     runtime.progress.say(f"{step.name}: {clock(seconds)}{_headline(metrics)}")
     return record
-
-
-def _empty(part: Path, *, keep: bool) -> None:
-    """The directory of a stage at work; what an interrupted one left stays there if it is of use."""
-    if not keep:
-        shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, exist_ok=True)
 
 
 def _finished(record: Record, part: Path, folder: Path) -> Record:

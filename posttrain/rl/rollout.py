@@ -10,14 +10,16 @@ import random
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from posttrain import parallel
 from posttrain.errors import UserError
 from posttrain.judge.answers import distinct
 from posttrain.judge.base import Answered, Judge
-from posttrain.rows import Messages, Prompt, Sample
+from posttrain.rows import Messages, Prompt, Sample, Verdict
 from posttrain.sampler.base import Sampling
 
 FLAT = 1e-6  # a group whose rewards differ by no more than this teaches nothing
@@ -156,6 +158,41 @@ async def answered(
         owed = [shaping.owed(s, how.max_new) for s in g.samples]
         g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
     return groups
+
+
+class Shared:
+    """A judge asked by several processes: each asks it about its share of the answers and hears what the others did.
+
+    Judges that draw or are asked over a network may say two things of one answer; so every answer is judged once.
+    """
+
+    def __init__(self, judge: Judge):
+        self.judge = judge
+
+    async def score(self, items: Sequence[Answered]) -> list[Verdict]:
+        if parallel.world() == 1:
+            return await self.judge.score(items)
+        mine = items[parallel.rank() :: parallel.world()]
+        parts = parallel.gather(list(await self.judge.score(mine)) if mine else [])
+        return [v for block in zip_longest(*parts) for v in block if v is not None]
+
+
+async def drawn(
+    model: Any, sampler: Any, prompts: Sequence[Sequence[int]], n: int, how: Sampling, **more: Any
+) -> list[list[Sample]]:
+    """n answers of the model to each prompt, each process drawing those of its share with its own whole weights.
+
+    A draw depends on the seed and on the numbers of its prompt and answer, not on who makes it.
+    """
+    if parallel.world() == 1:
+        found: list[list[Sample]] = await sampler(model).sample(prompts, n, how, **more)
+        return found
+    from posttrain import shards
+
+    mine = [i for i in parallel.split([len(p) for p in prompts], parallel.world())[parallel.rank()] if i is not None]
+    own = await sampler(shards.whole(model)).sample(prompts, n, how, only=mine, **more)
+    parts = parallel.gather({i: own[i] for i in mine})
+    return [next(part[i] for part in parts if i in part) for i in range(len(prompts))]
 
 
 async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[float]:

@@ -2,8 +2,8 @@
 
 One step is one rollout: `prompts_per_step` prompts with `group` answers each, `epochs` x `minibatches` updates. Sampler
 and trainer share the weights. Prompts come with what a right answer is (their `meta`), rewards are judges.
-Left out on purpose: the algorithms (rl/algorithms.py), the loop (train.py, rl/learner.py), several machines,
-conversations with tools. Importing this file does not import torch.
+Left out on purpose: the algorithms (rl/algorithms.py), the loop (train.py, rl/learner.py), conversations with tools.
+Importing this file does not import torch.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
 from posttrain.rl import rewards as named
 from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
 from posttrain.rl.health import RAISE, Health
-from posttrain.rl.rollout import Ask, Asks, Group, Shaping, Weighed, answered, asks_of, collect
+from posttrain.rl.rollout import Ask, Asks, Group, Shaping, Shared, Weighed, answered, asks_of, collect, drawn
 from posttrain.rows import Prompt
 from posttrain.sampler.base import Sampling
 from posttrain.stages.training import cost, read_rows
@@ -48,6 +48,7 @@ class Rl(Stage):
 
     makes: ClassVar[Kind] = "policy"
     resumes: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     type: Literal["rl"] = "rl"
     policy: Annotated[str, Ref("policy")]
@@ -126,8 +127,7 @@ class Rl(Stage):
 
     def _judge(self, name: str, reward: Any, inputs: Inputs, runtime: Runtime) -> Judge:
         if reward.type != "reward_model":
-            made: Judge = reward.bind()()
-            return made
+            return Shared(reward.bind()())
         from posttrain.reward_judge import RewardJudge
 
         names = self.edges()["reward_models"]
@@ -156,7 +156,7 @@ class Work:
         self.judges = stage.judges(stage.rewards, inputs, runtime)
         self.gold = stage.judges({"gold": stage.gold} if stage.gold else {}, inputs, runtime)
         self.model: Model = load_model(inputs.one("policy"), runtime, train=True, lora=stage.lora)
-        self.sampler: Local = Local(self.model, self.chat, batch=64)
+        self.sampler = lambda model: Local(model, self.chat, batch=64)
         self.critic = self._critic(inputs)
         a = stage.algorithm
         how = How(
@@ -224,7 +224,7 @@ class Work:
             groups, facts = self.loop.run(
                 collect(
                     self.asks.take,
-                    lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n)),
+                    lambda *a: drawn(self.model, self.sampler, *a, on_step=lambda done, n: tick(done, tokens=n)),
                     self.judges,
                     prompts=s.prompts_per_step,
                     n=s.group,
@@ -242,7 +242,14 @@ class Work:
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + (1 << 39)})
         judges = self.judges | self.gold
         groups = self.loop.run(
-            answered(self.held[:WATCHED], self.sampler.sample, judges, n=1, how=how, shaping=s.shaping)
+            answered(
+                self.held[:WATCHED],
+                lambda *a: drawn(self.model, self.sampler, *a),
+                judges,
+                n=1,
+                how=how,
+                shaping=s.shaping,
+            )
         )
         gold = [g.scores["gold"][0] * self.gold["gold"].weight for g in groups] if self.gold else []
         reward = [sum(w.weight * g.scores[k][0] for k, w in self.judges.items()) for g in groups]
