@@ -1,16 +1,20 @@
-"""Several processes for tests: a recipe of tiny stages, started by N processes that talk over gloo on this machine."""
+"""Several processes for tests: a recipe of tiny stages, and N processes that talk over gloo on this machine.
+
+Left out on purpose: torchrun, which only starts them (one slow test uses it).
+"""
 
 import json
+import multiprocessing
 import os
 import random
 import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import tiny
 
+from posttrain import cli
 from posttrain.rows import Demo, Message, Pair, Prompt, write_jsonl
 
 WORDS = ("cat", "dog", "tree", "stone", "river", "cloud", "moon", "fish")
@@ -91,40 +95,45 @@ def recipe(home, *names, precision="fp32", **more):
         tiny.folder(home / "model", "smollm")
         rows(home)
     stages = {n: STAGES[n] for n in names} | more
-    text = HEAD.format(home=home, precision=precision) + "".join(f"  {n}: {s.lstrip() if s.startswith('{') else s}\n" for n, s in stages.items())
+    text = HEAD.format(home=home, precision=precision) + "".join(f"  {n}: {s}\n" for n, s in stages.items())
     path = home / f"{'-'.join(stages)}-{precision}.yaml"
     path.write_text(text)
     return path
 
 
-def start(world, *args, env=None, code=None):
-    """`world` processes of `python -m posttrain args` (or of `code`)."""
+def start(world, work, folder):
+    """`work()` in forked processes, which saves them the imports; what rank r says goes to folder/said-r.txt."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    what = ["-c", code] if code else ["-m", "posttrain"]
-    cache = tempfile.mkdtemp(prefix="posttrain-cache-")
-    common = os.environ | {"OMP_NUM_THREADS": "1", "POSTTRAIN_CACHE": cache, **(env or {})}
+    env = {"POSTTRAIN_CACHE": tempfile.mkdtemp(prefix="posttrain-cache-")}
     if world > 1:
-        common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [sys.executable, *what, *map(str, args)], env=common | {"RANK": str(r), "LOCAL_RANK": str(r)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for r in range(world)
-    ]  # fmt: skip
+        env |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
+    def rank(r):
+        os.environ |= env | {"RANK": str(r), "LOCAL_RANK": str(r)}
+        with (folder / f"said-{r}.txt").open("w", buffering=1) as said:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            sys.stdout, sys.stderr = said, said
+            os._exit(cli.guarded(work))
 
-def wait(processes, seconds=120):
-    """(exit code, output) of each."""
-    return [(p.wait() if p.poll() is not None else None, out) for p in processes for out in [p.communicate(timeout=seconds)[0]]]
+    processes = [multiprocessing.get_context("fork").Process(target=rank, args=(r,)) for r in range(world)]
+    for p in processes:
+        p.start()
+    return processes
 
 
 def run(world, path, runs, *args):
-    done = [(p.communicate(timeout=150)[0], p.returncode) for p in start(world, "run", path, *args, "--runs", runs)]
-    assert all(code == 0 for _, code in done), "\n".join(text for text, _ in done)
-    return done
+    """`posttrain run` by `world` processes; what rank 0 said. All of them must end well."""
+    runs.mkdir(parents=True, exist_ok=True)
+    command = ["run", str(path), *args, "--runs", str(runs)]
+    processes = start(world, lambda: cli.app(args=command, standalone_mode=False), runs)
+    for p in processes:
+        p.join(120)
+    said = [(runs / f"said-{r}.txt").read_text() for r in range(world)]
+    assert [p.exitcode for p in processes] == [0] * world, "\n".join(said)
+    return said
 
 
 def logs(runs):
