@@ -67,14 +67,14 @@ def started() -> Iterator[None]:
         return
     import torch
     from torch import distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    store, number, size = next(dist.rendezvous("env://"))
+    store, number, size = next(rendezvous("env://"))
     kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(kind, store=store, rank=number, world_size=size, timeout=STUCK)
-    own = dist.PrefixStore(f"posttrain/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    _now = _Ranks(size, number, dist.new_group(backend="gloo", timeout=PATIENCE), own)
+    _now = _Ranks(size, number, dist.new_group(backend="gloo", timeout=PATIENCE), store)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -103,7 +103,7 @@ def speaks() -> bool:
     if _now.store is None:
         return True
     try:
-        return bool(_now.store.add("complaints", 1) == 1)
+        return bool(_now.store.add(f"complaints {os.environ.get('TORCHELASTIC_RESTART_COUNT', '')}", 1) == 1)
     except RuntimeError:  # the store went with the process that held it
         return True
 
