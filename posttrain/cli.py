@@ -37,17 +37,23 @@ def run(
     only: Annotated[str, typer.Option(help="One stage, whose inputs are finished; for schedulers. No report.")] = "",
 ) -> None:
     """Run what is not done yet, then write the report."""
-    from posttrain import pipeline
+    from posttrain import parallel, pipeline
     from posttrain import recipe as recipes
     from posttrain.progress import Progress
 
-    loaded = recipes.load(recipe, [*(overrides or []), *_bad_rows(recipe, bad_rows)])
-    progress = Progress("silent" if quiet else "auto")
-    root = runs / loaded.name
+    with parallel.started():  # one process, or all those that torchrun started
+        loaded = recipes.load(recipe, [*(overrides or []), *_bad_rows(recipe, bad_rows)])
+        progress = Progress("silent" if quiet or parallel.rank() else "auto")
+        root = runs / loaded.name
+        if only:
+            outcome = pipeline.run_one(loaded.stages, root, loaded.start(progress), only)
+        else:
+            outcome = pipeline.run(loaded.stages, root, loaded.start(progress))
+        if parallel.rank():
+            return
     if only:
-        end_one(only, pipeline.run_one(loaded.stages, root, loaded.start(progress), only))
+        end_one(only, outcome)
         return
-    outcome = pipeline.run(loaded.stages, root, loaded.start(progress))
     pipeline.write_text(root / "recipe.yaml", _resolved(loaded))
     finish(loaded, root, outcome)
 
@@ -304,7 +310,10 @@ def _resources(error: Exception) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    typer.echo(f"posttrain: {text}", err=True)
+    from posttrain import parallel
+
+    if parallel.speaks():
+        typer.echo(f"posttrain: {text}", err=True)
     return code
 
 

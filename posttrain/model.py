@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from posttrain import attention, quantized
+from posttrain import attention, parallel, quantized, shards
 from posttrain.errors import UserError
 from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.lora import Lora
@@ -37,7 +37,14 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 
 class Model:
-    """hf: the transformers module (PEFT's when there is an adapter). said: what was chosen at loading, for people."""
+    """hf: the transformers module (PEFT's when there is an adapter). said: what was chosen at loading, for people.
+
+    PASSES: everything that reads weights; shards.py makes them gather shards. ghost: see there.
+    """
+
+    PASSES: tuple[str, ...] = ("token_logps", "logps_and_hidden", "logps_and_collisions", "nll")
+    ghost: nn.Module | None = None
+    computes: torch.dtype | None = None  # in shards: precision of the passes; the parameters are the optimiser's
 
     def __init__(self, hf: nn.Module, *, runtime: Runtime | None = None, said: str = ""):
         attention.register()
@@ -46,7 +53,7 @@ class Model:
         self.base.set_attn_implementation(attention.NAME)
         self.decoder: nn.Module = self.base.get_decoder()
         if self.runtime.checkpointing:
-            for layer in _layers(self.decoder):
+            for layer in layers_of(self.decoder):
                 recompute(layer)
         self._compiled: list[tuple[nn.Module, Any]] = []  # layers with their compiled calls
 
@@ -56,7 +63,7 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.base.get_input_embeddings().weight.dtype
+        return self.computes or self.base.get_input_embeddings().weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -164,9 +171,9 @@ class Model:
         True when packs now run compiled. A machine that cannot compile (no C++ compiler) stays eager under auto.
         """
         how = self.runtime.compile
-        if how == "off" or (how == "auto" and not self._worth_compiling(micro_batches)):
+        if how == "off" or self.ghost is not None or (how == "auto" and not self._worth_compiling(micro_batches)):
             return False
-        layers = _layers(self.decoder)
+        layers = layers_of(self.decoder)
         for layer in layers:
             layer.compile(dynamic=True)
         self._compiled = [(layer, layer._compiled_call_impl) for layer in layers]
@@ -205,6 +212,10 @@ class Model:
         weights: saved instead of the parameters of those names, for an fp32 master copy of bf16 weights.
         merge: fold the adapter into the weights, computed in fp32; False writes the adapter alone.
         """
+        if self.ghost is not None:
+            plain = shards.whole(self, keep=parallel.rank() == 0, device=torch.device("cpu"))
+            parallel.led(lambda: plain.save(folder, merge=merge, weights=weights))
+            return
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with _swapped(self.hf, weights or {}), quiet():
@@ -217,7 +228,7 @@ class Model:
                 self.hf.save_pretrained(folder)
 
 
-def _layers(decoder: nn.Module) -> list[nn.Module]:
+def layers_of(decoder: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a decoder: the longest list of modules in it."""
     lists = [m for m in decoder.modules() if isinstance(m, nn.ModuleList)]
     return list(max(lists, key=len)) if lists else [decoder]
@@ -278,12 +289,13 @@ def load_model(source: Path | str, runtime: Runtime, *, train: bool, lora: Lora 
     with explained(source), memory_hint(), quiet():
         more = quantized.how_to_load(lora, dtype, device)
         hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME, **more)
-        hf = hf if more else hf.to(device)
+        hf = hf if more or parallel.world() > 1 else hf.to(device)  # shards go there by themselves
     hf.requires_grad_(train and lora is None)
     if lora is not None:
         hf = with_lora(hf, lora, train)
     model = Model(hf, runtime=runtime, said=f"{said}, base weights {lora.quantize}" if lora and more else said)
     quantized.keep_trainable(model.hf)
+    shards.shard(model, layers_of(model.decoder))
     check_head(model)
     return model
 

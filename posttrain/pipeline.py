@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from posttrain import parallel
 from posttrain.errors import UserError, nearest
 from posttrain.progress import Progress, clock
 from posttrain.rows import digest
@@ -99,6 +100,7 @@ class Stage(BaseModel):
     makes: ClassVar[Kind]
     version: ClassVar[int] = 1  # raise by hand when the meaning of the output changes
     resumes: ClassVar[bool] = False  # True: a killed stage finds its own files again in `out`
+    together: ClassVar[bool] = False  # True: all processes of a run work on it (parallel.py); else the first one alone
     places: ClassVar[frozenset[str]] = frozenset()  # knobs that say where something is; identity() says what it is
 
     after: Annotated[str | None, Ref("decision")] = None
@@ -349,17 +351,24 @@ def _part(folder: Path) -> Path:
 
 
 def _do(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
-    if (step.folder / "record.json").exists():
+    if parallel.agreed((step.folder / "record.json").exists()):
         runtime.progress.say(f"{step.name}: done before")
-        return Record.read(step.folder)
+        return parallel.led(lambda: Record.read(step.folder))
+    if not step.stage.together:
+        return parallel.led(lambda: _make(step, folders, runtime))
+    return _make(step, folders, runtime)
+
+
+def _make(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
     part, stage = _part(step.folder), step.stage
     if not stage.resumes:
         shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, exist_ok=True)
+    parallel.led(lambda: part.mkdir(parents=True, exist_ok=True))
     inputs = Inputs({edge: tuple(folders[s] for s in sources) for edge, sources in stage.edges().items()})
     runtime.progress.say(f"{step.name} ({_type(stage)}) ...")
     wall, start = time.time(), time.perf_counter()
-    metrics = stage.run(inputs, part, runtime)
+    with parallel.workplace(part) as out:
+        metrics = stage.run(inputs, out, runtime)
     seconds = metrics.pop("seconds", 0.0) or time.perf_counter() - start  # a resumed stage counts its earlier parts
     record = Record(
         stage=step.name, type=_type(stage), makes=stage.makes, fingerprint=step.fingerprint, knobs=stage.knobs(),
@@ -367,9 +376,14 @@ def _do(step: Step, folders: Mapping[str, Path], runtime: Runtime) -> Record:
         identity=stage.identity(), metrics=metrics, seconds=seconds, peak_gib=peak_gib(), started=wall,
         versions=versions(), verdict=stage.verdict(part),
     )  # fmt: skip
-    write_text(part / "record.json", record.model_dump_json(indent=2))
-    part.rename(step.folder)  # the record and the output appear together or not at all
+    record = parallel.led(lambda: _finished(record, part, step.folder))
     runtime.progress.say(f"{step.name}: {clock(seconds)}{_headline(metrics)}")
+    return record
+
+
+def _finished(record: Record, part: Path, folder: Path) -> Record:
+    write_text(part / "record.json", record.model_dump_json(indent=2))
+    part.rename(folder)  # the record and the output appear together or not at all
     return record
 
 
@@ -396,6 +410,9 @@ def write_text(path: Path, text: str) -> None:
 def locked(root: Path, name: str = ".lock", *, shared: bool = False) -> Iterator[None]:
     """Hold the run directory (or one stage of it) alone; a second run is told who has it. The lock dies with its
     process. shared: several may hold it so at one time, but nobody beside them alone."""
+    if parallel.rank():  # the first process holds it for all
+        yield
+        return
     path = root / name
     with path.open("a+") as f:
         try:

@@ -18,11 +18,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posttrain import attention, packing
+from posttrain import attention, packing, parallel, shards
 from posttrain.errors import UserError
 from posttrain.head import wide
 from posttrain.lora import Lora
-from posttrain.model import Model, check_source, choose, explained, keep_memory, memory_hint, quiet, with_lora
+from posttrain.model import (
+    Model,
+    check_source,
+    choose,
+    explained,
+    keep_memory,
+    layers_of,
+    memory_hint,
+    quiet,
+    with_lora,
+)
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
 from posttrain.render import Chat
@@ -34,6 +44,8 @@ ENDING = ("{% set whole %}", "{% endset %}{{ whole if add_generation_prompt else
 
 class RewardModel(Model):
     """hf: a transformers sequence classifier (PEFT's when there is an adapter) whose layer `score` has M outputs."""
+
+    PASSES = ("scores", "at_targets")
 
     def __init__(self, hf: nn.Module, *, runtime: Runtime | None = None, said: str = ""):
         super().__init__(hf, runtime=runtime, said=said)
@@ -56,6 +68,12 @@ class RewardModel(Model):
         h_BD = self.hidden(pack).index_select(0, pack.last_B.to(self.device))
         kind = wide(h_BD.dtype)
         return nn.functional.linear(h_BD.to(kind), self.base.score.weight.to(kind)).to(pack.last_B.device)
+
+    def at_targets(self, pack: Pack) -> Tensor:
+        """Scores [N, M] of the states before every target, as `scores` gives those of last tokens."""
+        h_ND = self.hidden(pack).index_select(0, pack.at_N.to(self.device))
+        kind = wide(h_ND.dtype)
+        return nn.functional.linear(h_ND.to(kind), self.base.score.weight.to(kind)).to(pack.at_N.device)
 
     def _rehearse(self) -> None:
         row = Doc([], [Branch([0] * 160, [True] * 160)])
@@ -80,6 +98,7 @@ def from_policy(
         model = with_lora(model, lora, True, task=None)
         model.get_base_model().score.weight.requires_grad_(True)
     found = RewardModel(model, runtime=runtime, said=said)
+    shards.shard(found, layers_of(found.decoder))
     check_scores(found)
     return found
 
@@ -94,7 +113,9 @@ def load_reward(folder: Path | str, runtime: Runtime) -> RewardModel:
             remedy="train one with a stage of type reward",
         )  # fmt: skip
     hf = _load(str(folder), runtime).requires_grad_(False)
-    return RewardModel(hf, runtime=runtime, said=choose(runtime)[2])
+    model = RewardModel(hf, runtime=runtime, said=choose(runtime)[2])
+    shards.shard(model, layers_of(model.decoder))
+    return model
 
 
 def _load(source: str, runtime: Runtime, **more: Any) -> Any:
@@ -110,7 +131,7 @@ def _load(source: str, runtime: Runtime, **more: Any) -> Any:
         )
     if not isinstance(getattr(hf, "score", None), nn.Linear):
         raise UserError(f"{type(hf).__name__} has no linear layer `score`", where=source)
-    return hf.to(device)
+    return hf if parallel.world() > 1 else hf.to(device)  # shards go there by themselves
 
 
 @torch.no_grad()
@@ -165,9 +186,10 @@ def score_docs(
 ) -> list[Tensor]:
     """Scores [answers of the document, M] of each document, in order. No document may exceed micro_tokens."""
     found: list[Tensor] = [torch.empty(0)] * len(docs)
-    for indices in packing.plan([packing.size(d) for d in docs], micro_tokens, seed=None):
-        pack = build([docs[i] for i in indices], pad_to=micro_tokens, pad_id=pad_id)
-        parts = model.scores(pack).split([len(docs[i].branches) for i in indices])
+    plan = packing.plan([packing.size(d) for d in docs], micro_tokens, seed=None)
+    packs = ((indices, build([docs[i] for i in indices], pad_to=micro_tokens, pad_id=pad_id)) for indices in plan)
+    for (indices, _), score_BM in parallel.each(packs, lambda item: model.scores(item[1]), lambda item: item[1].tokens):
+        parts = score_BM.split([len(docs[i].branches) for i in indices])
         for i, score_AM in zip(indices, parts):
             found[i] = score_AM
         if tick:

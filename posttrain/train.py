@@ -1,12 +1,12 @@
 """The one training loop: accumulate, clip, step, log, checkpoint, resume. Every training stage is a call of it.
 
 What varies is passed in as functions: how to compute the loss of a micro-batch, how to evaluate. Shapes: see the
-objectives. Left out on purpose: callbacks, trainers, device placement (model.py), several processes (parallel.py).
+objectives. Several processes share a step's micro-batches (parallel.py); their weights are in shards (shards.py).
+Left out on purpose: callbacks, trainers, device placement (model.py).
 """
 
 import json
 import math
-import os
 import random
 import signal
 import threading
@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from posttrain import packing
+from posttrain import packing, parallel, shards
 from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.progress import Progress
@@ -85,7 +85,7 @@ class Master:
 
     def step(self, lr: float, clip: float) -> float:
         """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
-        norm = float(torch.nn.utils.get_total_norm(self.grads, foreach=True))
+        norm = shards.number(torch.nn.utils.get_total_norm(self.grads, foreach=True))
         if math.isfinite(norm):
             if clip and norm > clip:
                 torch._foreach_mul_(self.grads, clip / norm)
@@ -109,7 +109,7 @@ class Master:
     @torch.no_grad()
     def copy_from(self, weights: Sequence[Tensor]) -> None:
         for mine, theirs in zip(self.weights, weights):
-            mine.copy_(theirs)
+            mine.copy_(shards.like(theirs, mine))
         self.publish()
 
 
@@ -220,13 +220,14 @@ def train(
             cursor.seconds = time.monotonic() - started
             cursor.log.append({"step": cursor.step, **entry})
             tick(tokens=entry["tokens"], **{k: entry[k] for k in SHOWN if k in entry})
-            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            asked = parallel.gather((bool(stop), time.monotonic() - saved > CHECKPOINT_SECONDS))
+            if any(map(any, asked)):
                 _save(out, master, cursor, live)
                 saved = time.monotonic()
-            if stop:
+            if any(now for now, _ in asked):
                 raise KeyboardInterrupt
-    if patience and (out / "best.pt").exists():
-        master.copy_from(torch.load(out / "best.pt", weights_only=True))
+    if patience and (best := shards.kept(out, "best")):
+        master.copy_from(best)
     _write_log(out, cursor)
     return cursor
 
@@ -254,8 +255,8 @@ def _stop_between_steps() -> Iterator[list[int]]:
 
 def finish(out: Path) -> None:
     """Remove what only a resumed run needs; called once the artefact is written."""
-    for name in ("checkpoint.pt", "best.pt"):
-        (out / name).unlink(missing_ok=True)
+    for name in ("checkpoint", "best"):
+        shards.forget(out, name)
 
 
 def _step(
@@ -264,14 +265,15 @@ def _step(
     total = sum(rows.counts[i] for indices in micro for i in indices)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    for indices in micro:
-        value, facts = loss(indices, total)
+    for indices, counted in parallel.shares(micro, rows.sizes):
+        value, facts = loss(indices, total if counted else math.inf)
         if not torch.isfinite(value):
             _not_finite("the loss", [rows.names[i] for i in indices])
         value.backward()
         master.collect()
-        for name, (s, n) in facts.items():
+        for name, (s, n) in facts.items() if counted else ():
             sums[name], counts[name] = sums.get(name, 0.0) + s, counts.get(name, 0.0) + n
+    sums, counts = parallel.total(sums), parallel.total(counts)
     norm = master.step(lr, optim.clip)
     if not math.isfinite(norm):
         _not_finite("the gradient", [rows.names[i] for indices in micro for i in indices])
@@ -300,20 +302,10 @@ def _early_stop(cursor: Cursor, held: float, patience: int, out: Path, master: M
         return
     if held < cursor.best:
         cursor.best, cursor.worse = held, 0
-        save_atomically(master.weights, out / "best.pt")
+        shards.keep(master.weights, out, "best", cursor.step)
     else:
         cursor.worse += 1
         cursor.stopped = cursor.worse >= patience
-
-
-def save_atomically(value: Any, path: Path) -> None:
-    """torch.save to a temporary file, sync, rename: a kill leaves the old file or the new one, never half of one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        torch.save(value, f)
-        f.flush()
-        os.fsync(f.fileno())
-    part.rename(path)
 
 
 def _save(out: Path, master: Master, cursor: Cursor, live: Live | None = None) -> None:
@@ -325,17 +317,17 @@ def _save(out: Path, master: Master, cursor: Cursor, live: Live | None = None) -
         "python_rng": random.getstate(),
         "live": live.state() if live else None,
     }
-    save_atomically(state, out / "checkpoint.pt")
+    shards.keep(state, out, "checkpoint", cursor.step)
     _write_log(out, cursor)
 
 
 def _resume(out: Path, master: Master, live: Live | None = None) -> Cursor | None:
-    path = out / "checkpoint.pt"
-    if not path.exists():
+    state = shards.kept(out, "checkpoint")
+    if state is None:
         return None
-    state = torch.load(path, weights_only=False)  # our own file, in our own run directory
     master.copy_from(state["weights"])
     master.adamw.load_state_dict(state["adamw"])
+    shards.fit(master.adamw)
     torch.set_rng_state(state["rng"])
     random.setstate(state["python_rng"])
     if live:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from posttrain import shards
 from posttrain.errors import UserError
-from posttrain.head import wide
 from posttrain.model import Model
 from posttrain.packing import Pack
 from posttrain.pipeline import Runtime
@@ -36,6 +36,7 @@ class Trunk:
         self.layer = nn.Linear(width, 1, device=model.device)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
+        shards.cut(self.layer)
 
     def values(self, pack: Pack, h_ND: Tensor) -> Tensor:
         return self.layer(h_ND.float())[:, 0].to(pack.at_N.device)
@@ -51,9 +52,7 @@ class Separate:
         self.master = Master(model.parameters(), how)
 
     def values(self, pack: Pack, h_ND: Tensor) -> Tensor:
-        h_ND = self.model.hidden(pack).index_select(0, pack.at_N.to(self.model.device))
-        kind = wide(h_ND.dtype)
-        return nn.functional.linear(h_ND.to(kind), self.model.base.score.weight.to(kind))[:, 0].to(pack.at_N.device)
+        return self.model.at_targets(pack)[:, 0]
 
     def learn(self, loss: Tensor) -> None:
         """Add the gradient of a micro-batch."""
@@ -73,6 +72,7 @@ class Separate:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.master.copy_from(state["weights"])
         self.master.adamw.load_state_dict(state["adamw"])
+        shards.fit(self.master.adamw)
 
 
 def separate(policy: Path | str, runtime: Runtime, *, lr: float, clip: float) -> Separate:

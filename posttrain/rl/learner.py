@@ -6,9 +6,10 @@ prompt standing once. What the loss needs of every token is computed for the who
 nothing depends on how units fall into micro-batches.
 
 Shapes: N targets of a pack, S answers of the rollout, T longest of them.
-Left out on purpose: sampling and judging (rollout.py), what is worth a warning (health.py), several machines.
+Left out on purpose: sampling and judging (rollout.py), what is worth a warning (health.py).
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain import packing
+from posttrain import packing, parallel
 from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.objectives import policy, value
@@ -135,7 +136,9 @@ class Learner:
     def after(self, entry: dict[str, Any]) -> None:
         if isinstance(self.critic, Separate):
             entry["critic_norm"] = self.critic.step(1.0)
-        entry |= self.most | self.news
+        parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
+        most = {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
+        entry |= most | self.news
         self.present |= {k: v for k, v in entry.items() if not k.startswith("held_")}
         self.news = {}
         if not self.batch.queue:  # the rollout has been learned from
@@ -215,15 +218,18 @@ class Learner:
         """
         wants_old = self.how.updates > 1 or self.critic or self.algorithm.kl.where == "reward" or self.rollout == 0
         columns: dict[str, list[Tensor]] = {}
-        for indices in packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None):
-            pack = self._pack(docs, indices)
+
+        def score(item: tuple[list[int], packing.Pack]) -> dict[str, Tensor]:
             found: dict[str, Tensor] = {}
             if wants_old:
-                found["old"], _, h_ND = self.model.logps_and_hidden(pack, temperature=self.how.temperature)
+                found["old"], _, h_ND = self.model.logps_and_hidden(item[1], temperature=self.how.temperature)
                 if self.critic:
-                    found["value"] = self.critic.values(pack, h_ND)
-            if self.reference:
-                found["ref"] = self.reference(pack)
+                    found["value"] = self.critic.values(item[1], h_ND)
+            return found | ({"ref": self.reference(item[1])} if self.reference else {})
+
+        plan = packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None)
+        packs = ((indices, self._pack(docs, indices)) for indices in plan)
+        for (indices, _), found in parallel.each(packs, score, lambda item: item[1].tokens):
             for name, x_N in found.items():
                 column = columns.setdefault(name, [x_N] * len(docs))
                 for i, part_N in zip(indices, x_N.split([sum(lengths(docs[i])) for i in indices])):
@@ -331,7 +337,7 @@ class Learner:
         share = sum(self.rows.counts[i] for i in indices) / max(total, 1.0)
         facts["loss"] = float(scalar.detach()), share
         if self.critic:
-            loss = self._critic_loss(self.critic.values(pack, h_ND), at)
+            loss = self._critic_loss(self.critic.values(pack, h_ND), at, self.tokens if total < math.inf else math.inf)
             facts["value_loss"] = float(loss.detach()) * self.tokens, float(len(old_N))
             if isinstance(self.critic, Separate):
                 self.critic.learn(loss)
@@ -356,10 +362,10 @@ class Learner:
             loss_N = loss_N + self.coef * policy.kl(t.logp_N, at["ref"], self.algorithm.kl.estimator)
         return loss_N - self.algorithm.entropy * entropy_N if self.algorithm.entropy else loss_N
 
-    def _critic_loss(self, value_N: Tensor, at: dict[str, Tensor]) -> Tensor:
+    def _critic_loss(self, value_N: Tensor, at: dict[str, Tensor], total: float) -> Tensor:
         """Mean over the whole step's tokens."""
         assert self.algorithm.critic
-        return value.clipped(value_N, at["value"], at["return"], clip=self.algorithm.critic.range).sum() / self.tokens
+        return value.clipped(value_N, at["value"], at["return"], clip=self.algorithm.critic.range).sum() / total
 
     def _facts(self, t: Tokens, at: dict[str, Tensor], entropy_N: Tensor) -> Facts:
         """What is logged of a micro-batch: drift is KL(old || new), mismatch KL(sampler || trainer), off_policy that of

@@ -10,10 +10,12 @@ import math
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from posttrain import parallel
 from posttrain.errors import UserError
 from posttrain.judge.answers import distinct
 from posttrain.judge.base import Answered, Judge
@@ -169,6 +171,41 @@ def judged(ask: Ask, sample: Sample) -> Answered:
     """What judges see: the last answer, and everything before it as its prompt."""
     before = sample.said[:-1] if isinstance(sample, Episode) else ()
     return Answered(prompt=(*ask.messages, *before), answer=sample.text, truth=ask.truth)
+
+
+class Shared:
+    """A judge asked by several processes: each asks it about its share of the answers and hears what the others did.
+
+    Judges that draw or are asked over a network may say two things of one answer; so every answer is judged once.
+    """
+
+    def __init__(self, judge: Judge):
+        self.judge = judge
+
+    async def score(self, items: Sequence[Answered]) -> list[Verdict]:
+        if parallel.world() == 1:
+            return await self.judge.score(items)
+        mine = items[parallel.rank() :: parallel.world()]
+        parts = parallel.gather(list(await self.judge.score(mine)) if mine else [])
+        return [v for block in zip_longest(*parts) for v in block if v is not None]
+
+
+async def drawn(
+    model: Any, sampler: Any, prompts: Sequence[Sequence[int]], n: int, how: Sampling, **more: Any
+) -> list[list[Sample]]:
+    """n answers of the model to each prompt, each process drawing those of its share with its own whole weights.
+
+    A draw depends on the seed and on the numbers of its prompt and answer, not on who makes it.
+    """
+    if parallel.world() == 1:
+        found: list[list[Sample]] = await sampler(model).sample(prompts, n, how, **more)
+        return found
+    from posttrain import shards
+
+    mine = [i for i in parallel.split([len(p) for p in prompts], parallel.world())[parallel.rank()] if i is not None]
+    own = await sampler(shards.whole(model)).sample(prompts, n, how, only=mine, **more)
+    parts = parallel.gather({i: own[i] for i in mine})
+    return [next(part[i] for part in parts if i in part) for i in range(len(prompts))]
 
 
 async def verdicts(name: str, weighed: Weighed, items: Sequence[Answered]) -> list[float]:

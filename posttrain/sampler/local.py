@@ -66,15 +66,22 @@ class Local:
         self._turn = threading.Lock()  # one forward pass at a time: it borrows the module
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], n: int, how: Sampling, *, on_step: OnStep | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        how: Sampling,
+        *,
+        on_step: OnStep | None = None,
+        only: Sequence[int] | None = None,
     ) -> list[list[Sample]]:
         """n samples of each prompt. Other coroutines get their turn after every step; on_step feeds progress bars.
+        only: numbers of the prompts that are this process's share; the lists of the others stay full of None.
 
         Raises UserError for a prompt that fills the model's context. An answer that reaches the end of the context
         ends with "length".
         """
         done: list[list[Sample | None]] = [[None] * n for _ in prompts]
-        for turn in self.turns(prompts, n, how):
+        for turn in self.turns(prompts, n, how, only):
             for row in turn.finished:
                 done[row.prompt][row.sample] = self.finish(row)
             if on_step:
@@ -111,13 +118,16 @@ class Local:
         """What the assistant has said so far; what the template puts before its stop token is not counted as said."""
         return str(self.chat.parse(ids)[0].content)
 
-    def turns(self, prompts: Sequence[Sequence[int]], n: int, how: Sampling) -> Iterator[Turn]:
+    def turns(
+        self, prompts: Sequence[Sequence[int]], n: int, how: Sampling, only: Sequence[int] | None = None
+    ) -> Iterator[Turn]:
         """The work itself, a step at a time. Between two steps the model is as its owner left it."""
         room = [self._room(prompt) for prompt in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # like lengths share passes and slots
+        chosen = range(len(prompts)) if only is None else only
+        order = sorted(chosen, key=lambda i: -len(prompts[i]))  # like lengths share passes and slots
         if not order or n < 1:
             return
-        engine = self._engine(len(prompts) * n, max(len(p) + min(how.max_new, r) for p, r in zip(prompts, room)))
+        engine = self._engine(len(order) * n, max(len(prompts[i]) + min(how.max_new, room[i]) for i in order))
         queue = [(i, j) for i in order for j in range(n)][::-1]  # taken from the end
         stems: dict[int, Stem] = {}
         rows: list[Row] = []

@@ -18,7 +18,7 @@ from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime
 from posttrain.rows import Pair, Thumb
 from posttrain.spec import one_of
 from posttrain.stages.reference import Reference, reference_of
-from posttrain.stages.training import Ready, Training, cost, evaluation_packs, read_rows
+from posttrain.stages.training import Ready, Training, cost, evaluated, evaluation_packs, read_rows
 from posttrain.stages.watch import drift, prompts_of
 
 if TYPE_CHECKING:
@@ -253,8 +253,8 @@ def look_ahead(model: "Model", packs: Any, g: Given, objective: Any) -> preferen
 
     fn, found, order = _function(objective), [], []
     with torch.no_grad():
-        for indices, pack in packs:
-            found.append(as_pairs(pair_logps(model, pack, weigh=fn in preference.WEIGHTED), g.at(indices)))
+        for indices, _, a in evaluated(packs, lambda _, pack: pair_logps(model, pack, weigh=fn in preference.WEIGHTED)):
+            found.append(as_pairs(a, g.at(indices)))
             order += indices
     whole = preference.Pairs(*(None if x[0] is None else torch.cat(x) for x in zip(*found)))
     if fn in preference.STEP:

@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posttrain import bundled
+from posttrain import bundled, parallel
 from posttrain.errors import UserError
 from posttrain.pipeline import Inputs, Runtime
-from posttrain.stages.training import Ready, evaluation_packs
+from posttrain.stages.training import Ready, evaluated, evaluation_packs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,25 +64,32 @@ class Reference:
         what: names the numbers that score() gives. Rows come in the order of docs.
         """
         import torch
+
+        name = f"{self._key(docs, what)}.safetensors"
+        if (rows := parallel.led(lambda: self._kept(name))) is not None:
+            return rows
+        found: list[Tensor] = [torch.empty(0)] * len(docs)
+        with self.awake(started=False) as model, self.runtime.progress.task("reference", total=len(docs)) as tick:
+            packs = evaluation_packs(docs, self.micro_tokens, self.pad_id)
+            with torch.no_grad():
+                for indices, pack, made in evaluated(packs, lambda _, pack: score(model, pack)):
+                    for i, row in zip(indices, made):
+                        found[i] = row
+                    tick(len(indices), tokens=pack.tokens)
+        rows = torch.stack(found) if found else torch.empty(0)
+        parallel.led(lambda: self._keep(rows, name))
+        return rows
+
+    def _kept(self, name: str) -> "Tensor | None":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        name = f"{self._key(docs, what)}.safetensors"
         for path in (bundled.cache() / "reference" / name, self.out / f"reference-{name}"):
             try:
                 return load_file(path)["rows"]
             except (OSError, SafetensorError, KeyError):
                 continue
-        found: list[Tensor] = [torch.empty(0)] * len(docs)
-        with self.awake(started=False) as model, self.runtime.progress.task("reference", total=len(docs)) as tick:
-            for indices, pack in evaluation_packs(docs, self.micro_tokens, self.pad_id):
-                with torch.no_grad():
-                    for i, row in zip(indices, score(model, pack)):
-                        found[i] = row
-                tick(len(indices), tokens=pack.tokens)
-        rows = torch.stack(found) if found else torch.empty(0)
-        self._keep(rows, name)
-        return rows
+        return None
 
     def _key(self, docs: "Sequence[packing.Doc]", what: str) -> str:
         from posttrain.quantized import is_quantized

@@ -20,7 +20,7 @@ from posttrain.objectives import reward
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, write_text
 from posttrain.rows import Pair, Ranking, Rating
 from posttrain.spec import one_of
-from posttrain.stages.training import Ready, Training, cost, evaluation_packs, read_rows
+from posttrain.stages.training import Ready, Training, cost, evaluated, evaluation_packs, read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -245,11 +245,11 @@ def held_out(
 
     sums: dict[str, list[float]] = {}
     with torch.no_grad():
-        for indices, pack in evaluation_packs(docs, micro_tokens, pad_id):
+        packs = evaluation_packs(docs, micro_tokens, pad_id)
+        for indices, _, score_BM in evaluated(packs, lambda _, pack: model.scores(pack)):
             here = [groups[i] for i in indices]
-            for name, (s, n) in group_loss(
-                model.scores(pack), here, objective, 1.0, torch.ones(len(here), model.members)
-            )[1].items():
+            weight_GM = torch.ones(len(here), model.members)
+            for name, (s, n) in group_loss(score_BM, here, objective, 1.0, weight_GM)[1].items():
                 entry = sums.setdefault(name, [0.0, 0.0])
                 entry[0], entry[1] = entry[0] + s, entry[1] + n
     return {name: s / n for name, (s, n) in sums.items() if n}

@@ -26,8 +26,8 @@ from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
 from posttrain.rl.asks import Asks, Rollouts, Serving, asks_of
 from posttrain.rl.environments import AnyEnvironment, World
 from posttrain.rl.health import RAISE, Health
-from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Weighed, alone, answered, collect, spoken
-from posttrain.rows import Prompt
+from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Shared, Weighed, alone, answered, collect, drawn, spoken
+from posttrain.rows import Prompt, Sample
 from posttrain.sampler.base import Sampling
 from posttrain.stages.training import cost, read_rows
 
@@ -52,6 +52,7 @@ class Rl(Stage):
 
     makes: ClassVar[Kind] = "policy"
     resumes: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     type: Literal["rl"] = "rl"
     policy: Annotated[str, Ref("policy")]
@@ -135,8 +136,7 @@ class Rl(Stage):
             asked: Judge = reward.bind()(out / f"replies-{name}.db")
             return asked
         if reward.type != "reward_model":
-            made: Judge = reward.bind()()
-            return made
+            return Shared(reward.bind()())
         from posttrain.reward_judge import RewardJudge
 
         names = self.edges()["reward_models"]
@@ -251,7 +251,7 @@ class Work:
                     self.draw(
                         self.server.sample
                         if self.server
-                        else lambda *a: self.sampler.sample(*a, on_step=lambda done, n: tick(done, tokens=n))
+                        else lambda *a: self.local(*a, on_step=lambda done, n: tick(done, tokens=n))
                     ),
                     self.judges,
                     prompts=s.prompts_per_step,
@@ -266,6 +266,16 @@ class Work:
         self.learner.asked = self.asks.state()
         return groups, facts
 
+    async def local(self, prompts: Sequence[Sequence[int]], n: int, how: Sampling, **more: Any) -> list[list[Sample]]:
+        """Answers drawn with the weights in training; several processes draw a share each."""
+
+        def sampler(model: Any) -> Any:
+            from posttrain.sampler.local import Local
+
+            return self.sampler if model is self.model else Local(model, self.chat, batch=64)
+
+        return await drawn(self.model, sampler, prompts, n, how, **more)
+
     def draw(self, sample: Any) -> Draw:
         """Answers to prompts, or conversations about them."""
         return self.world.draw(sample) if self.world else alone(sample)
@@ -276,7 +286,7 @@ class Work:
         how = s.sampling.model_copy(update={"seed": (s.seed << 40) + (1 << 39)})
         judges = self.judges | self.gold
         groups = self.loop.run(
-            answered(self.held[:WATCHED], self.draw(self.sampler.sample), judges, n=1, how=how, shaping=s.shaping)
+            answered(self.held[:WATCHED], self.draw(self.local), judges, n=1, how=how, shaping=s.shaping)
         )
         gold = [g.scores["gold"][0] * self.gold["gold"].weight for g in groups] if self.gold else []
         reward = [sum(w.weight * g.scores[k][0] for k, w in self.judges.items()) for g in groups]

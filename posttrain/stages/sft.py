@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from posttrain import parallel
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime
 from posttrain.rows import Demo
-from posttrain.stages.training import Training, cost, evaluation_packs, rows_of
+from posttrain.stages.training import Training, cost, evaluated, evaluation_packs, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,8 +81,8 @@ def held_out(model: "Model", docs: "Sequence[packing.Doc]", micro_tokens: int, p
 
     total, n = 0.0, 0
     with torch.no_grad():
-        for _, pack in evaluation_packs(docs, micro_tokens, pad_id):
-            logp_N = model.token_logps(pack)
+        packs = evaluation_packs(docs, micro_tokens, pad_id)
+        for _, _, logp_N in evaluated(packs, lambda _, pack: model.token_logps(pack)):
             total, n = total - float(logp_N.double().sum()), n + len(logp_N)
     return {"loss": total / max(1, n)}
 
@@ -96,15 +97,16 @@ def surprise(ready: "Ready", demos: Sequence[Demo], micro_tokens: int, out: Path
     from posttrain.dataset import audit
     from posttrain.objectives.reduce import sequence_mean
 
-    if (out / "audit.json").exists():
+    if parallel.agreed((out / "audit.json").exists()):
         return
     chosen = range(0, len(ready.docs), -(-len(ready.docs) // AUDITED))
     docs, nll = [ready.docs[i] for i in chosen], [0.0] * len(chosen)
     with torch.no_grad(), runtime.progress.task("audit", total=len(docs)) as tick:
-        for indices, pack in evaluation_packs(docs, micro_tokens, ready.chat.pad_id):
+        packs = evaluation_packs(docs, micro_tokens, ready.chat.pad_id)
+        for indices, pack, logp_N in evaluated(packs, lambda _, pack: ready.model.token_logps(pack)):
             owner_B = [n for n, i in enumerate(indices) for _ in docs[i].branches]
             row_N = torch.tensor(owner_B)[pack.branch_N]
-            for i, mean in zip(indices, sequence_mean(-ready.model.token_logps(pack), row_N, len(indices)).tolist()):
+            for i, mean in zip(indices, sequence_mean(-logp_N, row_N, len(indices)).tolist()):
                 nll[i] = mean
             tick(len(indices), tokens=pack.tokens)
     numbers = ready.kept if len(ready.kept) else range(len(ready.docs))

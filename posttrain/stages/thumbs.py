@@ -15,7 +15,7 @@ from posttrain.errors import UserError
 from posttrain.objectives import unpaired
 from posttrain.rows import Pair, Thumb
 from posttrain.stages.reference import Reference
-from posttrain.stages.training import Ready, evaluation_packs
+from posttrain.stages.training import Ready, evaluated, evaluation_packs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,8 +96,9 @@ class Side:
         docs = [self.strangers[i] for i in indices]
         logp_M = torch.zeros(len(docs))
         with torch.no_grad():
-            for at, pack in evaluation_packs(docs, self.reference.micro_tokens, self.reference.pad_id):
-                logp_M[at] = logps(self.model, pack).float()
+            packs = evaluation_packs(docs, self.reference.micro_tokens, self.reference.pad_id)
+            for at, _, logp_B in evaluated(packs, lambda _, pack: logps(self.model, pack)):
+                logp_M[list(at)] = logp_B.float()
         self.z = unpaired.drift(logp_M, self.stranger_ref_P[list(indices)])
 
     def thumbs(self, indices: Sequence[int], pack: "packing.Pack") -> unpaired.Thumbs:
@@ -162,8 +163,8 @@ def held_out(side: Side, objective: Any) -> dict[str, float]:
     side.look_ahead(range(len(side.docs)))
     sums: dict[str, tuple[float, float]] = {}
     with torch.no_grad():
-        for indices, pack in evaluation_packs(side.docs, side.reference.micro_tokens, side.reference.pad_id):
-            p = side.thumbs(indices, pack)
+        packs = evaluation_packs(side.docs, side.reference.micro_tokens, side.reference.pad_id)
+        for _, _, p in evaluated(packs, side.thumbs):
             for name, (s, n) in facts(p, objective(p)).items():
                 was = sums.get(name, (0.0, 0.0))
                 sums[name] = (was[0] + s, was[1] + n)

@@ -6,10 +6,11 @@ Left out on purpose: the losses (objectives/), the loop (train.py). Importing th
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
+from posttrain import parallel
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Metrics, Runtime, Stage
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from posttrain.render import Chat
     from posttrain.train import Before, Cursor, LossFn
 
+R = TypeVar("R")
+
 
 class Training(Stage):
     """Knobs that every training stage has. Tokens are real ones; nothing is padded."""
 
     resumes = True
+    together = True
 
     lora: Lora | None = None
     lr: float = Field(default=1e-5, gt=0)
@@ -151,6 +155,14 @@ def evaluation_packs(
 
     for indices in packing.plan(mapped.sizes(docs), micro_tokens, seed=None):
         yield indices, packing.build([docs[i] for i in indices], pad_to=micro_tokens, pad_id=pad_id)
+
+
+def evaluated(
+    packs: "Iterable[tuple[Sequence[int], packing.Pack]]", work: "Callable[[Sequence[int], packing.Pack], R]"
+) -> "Iterable[tuple[Sequence[int], packing.Pack, R]]":
+    """(row indices, pack, work's answer) of each pack in order; several processes share the work, all get all of it."""
+    for (indices, pack), found in parallel.each(packs, lambda x: work(*x), lambda x: x[1].tokens):
+        yield indices, pack, found
 
 
 def read_rows(folders: Iterable[Path], name: str, kind: type[Any]) -> list[Any]:

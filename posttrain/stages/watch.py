@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from posttrain import parallel
 from posttrain.stages.training import evaluation_packs
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def drift(reference: "Reference", chat: "Chat", prompts: Sequence[list[int]]) ->
     """
     import torch
 
+    from posttrain import shards
     from posttrain.objectives.policy import kl
     from posttrain.objectives.reduce import sequence_sum
     from posttrain.packing import Branch, Doc, size
@@ -40,7 +42,8 @@ def drift(reference: "Reference", chat: "Chat", prompts: Sequence[list[int]]) ->
     if not prompts:
         return {}
     how = Sampling(max_new=LONGEST, temperature=1.0)
-    samples = [s for s, *_ in asyncio.run(Local(reference.model, chat).sample(prompts, 1, how))]
+    whole = shards.whole(reference.model)
+    samples = parallel.agreed([s for s, *_ in asyncio.run(Local(whole, chat).sample(prompts, 1, how))])
     docs = [Doc(p, [Branch(list(s.ids), [True] * len(s.ids))]) for p, s in zip(prompts, samples)]
     budget = max(reference.micro_tokens, *(size(d) for d in docs))
     packs = [pack for _, pack in evaluation_packs(docs, budget, reference.pad_id)]
