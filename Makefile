@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: demo test check test-slow test-parity bench data clean
+.PHONY: demo test check test-slow test-parity test-oldest bench golden data clean
 
 demo: $(STAMP)
 	$(BIN)/posttrain run recipes/assistant.yaml
@@ -25,6 +25,20 @@ test-parity: $(STAMP)  # TRL's loss code beside ours
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e '.[parity]'
 	$(BIN)/python -m pytest -m parity
 
+test-oldest:  # every lower bound of pyproject.toml at once; PYTHON=python3.12 where there is one
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet -c constraints-oldest.txt $(PIP_ARGS) -e '.[dev]'
+	.venv-oldest/bin/python -m pytest
+
+bench: $(STAMP)  # beside TRL and transformers, by turns: an hour on two cores
+	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e '.[parity]'
+	$(BIN)/python benchmarks/vs_trl.py --task sft dpo reward --steps 72 --skip 8
+	$(BIN)/python benchmarks/vs_trl_grpo.py
+	$(BIN)/python benchmarks/sampler.py --dtype bfloat16
+
+golden: $(STAMP)  # the smoke recipe's numbers, after a change that is meant to change them
+	$(BIN)/python tests/golden_smoke.py --rewrite
+
 data: $(STAMP)  # the shipped rows, from what is written by hand and generated
 	$(BIN)/python data/build.py
 
@@ -35,4 +49,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-oldest runs
