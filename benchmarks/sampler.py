@@ -5,7 +5,7 @@
 The two sides take turns, so that a busy machine slows both; the ratio is what to quote. Without a folder the model has
 the bundled one's shape and random weights. Kinds of work, all at temperature 1, `generate` with its own cache:
 
-fixed    one sample of each of 32 (64) prompts, 64 tokens each, nobody stops: nothing to gain but the step itself.
+fixed    one sample of each of 1, 8, 32, 64 prompts, 64 tokens each, nobody stops: nothing to gain but the step itself.
 grouped  8 samples of each of 4 (8) prompts, 64 tokens each: the prompt is read once here, once per sample there.
 ragged   64 prompts of 16 to 160 tokens; answers end by themselves after 32 tokens on average, at most 128. `generate`
          gets batches of 32 and runs each until its longest answer ends; tokens up to the stop token are counted.
@@ -93,6 +93,8 @@ def workloads(kinds: list[str], vocabulary: int) -> dict[str, tuple[list[list[in
     stops = torch.randperm(vocabulary, generator=g)[: STOPS_OF_8192 * vocabulary // 8192].tolist()
     lengths = torch.randint(16, 161, (64,), generator=g).tolist()
     every = {
+        "fixed 1 x 64": (draw([96]), 1, 64, [], 1),
+        "fixed 8 x 64": (draw([96] * 8), 1, 64, [], 8),
         "fixed 32 x 64": (draw([96] * 32), 1, 64, [], 32),
         "fixed 64 x 64": (draw([96] * 64), 1, 64, [], 64),
         "grouped 4 x 8 x 64": (draw([96] * 4), 8, 64, [], 32),

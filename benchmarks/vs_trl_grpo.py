@@ -81,7 +81,7 @@ def our_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent))
     stage = Rl(
         policy="policy", prompts="prompts", algorithm={"type": "grpo", "kl": {"coef": BETA}},
-        rewards={"distinct": {"type": "python", "function": "vs_trl_grpo:distinct"}}, lr=1e-6,
+        rewards={"distinct": {"type": "function", "path": "vs_trl_grpo:distinct"}}, lr=1e-6,
         sampling={"max_new": options.new, "temperature": 1.0}, steps=options.steps,
         prompts_per_step=options.questions, group=options.group,
     )  # fmt: skip
