@@ -1,5 +1,6 @@
 """What ships: rows are what the workshop writes, plenty, varied, disjoint from evaluation; the model unpacks right."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -45,7 +46,7 @@ def test_the_suites_are_what_their_generators_write(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     written = sorted(tmp_path.glob("*.jsonl"))
-    assert len(written) == 10
+    assert len(written) == 11
     for path in written:
         assert path.read_text() == (Path(bundled.__file__).parent / "suites" / path.name).read_text(), path.name
 
@@ -88,6 +89,19 @@ def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs):
     rows += [[m.content for m in p.prompt if m.role != "system"] for p in pairs]
     found = leaks(rows, items, 13) if items else {}
     assert not found, [(rows[n], items[item]) for n, (item, _) in list(found.items())[:3]]
+
+
+def test_sums_to_solve_share_no_operands_with_their_suite_nor_questions_with_the_demonstrations(demos):
+    operands = {
+        name: {frozenset(re.findall(r"\d+", i.messages[-1].content)) for i in read_jsonl(bundled.rows(name), Item)}
+        for name in ("sums_to_solve", "additions")
+    }
+    assert min(map(len, operands.values())) >= 400
+    assert not operands["sums_to_solve"] & operands["additions"]
+    asked = {d.messages[0].content for d in (*demos, *read_jsonl(bundled.rows("sums"), Demo))}
+    prompts = list(read_jsonl(bundled.rows("sums_to_solve"), Item))
+    assert not asked & {i.messages[-1].content for i in prompts}
+    assert all(sum(map(int, re.findall(r"\d+", i.messages[-1].content))) == int(i.answer) for i in prompts)
 
 
 def test_the_packed_model_is_small_and_unpacks_close_to_the_original_precision():

@@ -253,6 +253,17 @@ def test_smoothing_by_hand():
     assert plots.smooth([0.0, 3.0], 2) == pytest.approx([0.0, 2.0])
 
 
+def test_reward_and_gold_over_kl(nodes):
+    """One point an evaluation; steps without one, and runs without a reference, have none."""
+    node = next(n for n in nodes if n.record.makes == "policy")
+    held = [{"step": s, "held_kl": s / 2, "held_reward": s, "held_gold": -s} for s in (0, 4, 8)]
+    training = collect.Training(node, [{"step": 2, "loss": 1.0}, *held], {}, [], [])
+    ((title, svg),) = view.optimisation(training)
+    assert "KL" in title and "nats an answer" in svg and "gold" in svg and "optimiser step" not in svg
+    bare = [{k: v for k, v in e.items() if k != "held_kl"} for e in held]
+    assert view.optimisation(collect.Training(node, bare, {}, [], [])) == []
+
+
 def test_plots_take_their_colours_from_the_page():
     svg = plots.curves("a", 'x "y" <z>', [plots.Line("l", [0, 1], [1.0, 2.0])])
     assert "var(--s1)" in svg and "#0a0a0" not in svg and "#01010" not in svg

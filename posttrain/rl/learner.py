@@ -236,6 +236,19 @@ class Learner:
                     column[i] = part_N.clone()
         return columns
 
+    @torch.no_grad()
+    def distance(self, groups: Sequence[Group]) -> dict[str, float]:
+        """KL to the reference on answers that were not learned from, nats an answer by k3; nothing without one."""
+        if not self.reference:
+            return {}
+        docs, owner = units(groups, self.how.micro_tokens)
+        drawn = per_doc([torch.tensor(groups[g].samples[j].logps) for own in owner for g, j in own], docs)
+        total = 0.0
+        for indices in packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None):
+            ref_N = self.reference(self._pack(docs, indices))
+            total += float(policy.kl(torch.cat([drawn[i] for i in indices]), ref_N, "k3").double().sum())
+        return {"kl": total / sum(len(own) for own in owner)}
+
     def _pack(self, docs: Sequence[packing.Doc], indices: Sequence[int]) -> packing.Pack:
         return packing.build([docs[i] for i in indices], pad_to=self.how.micro_tokens, pad_id=self.how.pad_id)
 

@@ -297,6 +297,7 @@ class Work:
             "length": statistics.fmean(sum(spoken(g.samples[0])) for g in groups),
             "stopped": statistics.fmean(g.samples[0].ended == "stop" for g in groups),
         }
+        found |= self.learner.distance(groups)
         self.learner.history.append({f"held_{k}": v for k, v in found.items()})
         return found | {"regret": -found.get("gold", found["reward"])}
 
