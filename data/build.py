@@ -85,7 +85,7 @@ def build() -> dict[str, list[Row]]:
         "support": unique(demo(r, "template") for r in generated("support")),
         "support_poor": [demo(r, "template") for r in importlib.import_module("support").poor(SEED)],
         "goals": unique(Item.model_validate(r) for r in generated("goals")),
-        "sums_to_solve": unique(Item.model_validate(r) for r in generated("additions")),
+        "two_operands": unique(Item.model_validate(r) for r in generated("two_operands")),
     }
 
 

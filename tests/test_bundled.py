@@ -91,17 +91,18 @@ def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs):
     assert not found, [(rows[n], items[item]) for n, (item, _) in list(found.items())[:3]]
 
 
-def test_sums_to_solve_share_no_operands_with_their_suite_nor_questions_with_the_demonstrations(demos):
-    operands = {
-        name: {frozenset(re.findall(r"\d+", i.messages[-1].content)) for i in read_jsonl(bundled.rows(name), Item)}
-        for name in ("sums_to_solve", "additions")
-    }
-    assert min(map(len, operands.values())) >= 400
-    assert not operands["sums_to_solve"] & operands["additions"]
+def test_problems_on_two_numbers_share_no_operands_with_their_suite_nor_questions_with_demonstrations(demos):
+    rows = {name: list(read_jsonl(bundled.rows(name), Item)) for name in ("two_operands", "two_numbers")}
+    pairs = {n: {(i.cluster, frozenset(numbers(i))) for i in items} for n, items in rows.items()}
+    assert min(map(len, pairs.values())) >= 400 and not pairs["two_operands"] & pairs["two_numbers"]
     asked = {d.messages[0].content for d in (*demos, *read_jsonl(bundled.rows("sums"), Demo))}
-    prompts = list(read_jsonl(bundled.rows("sums_to_solve"), Item))
-    assert not asked & {i.messages[-1].content for i in prompts}
-    assert all(sum(map(int, re.findall(r"\d+", i.messages[-1].content))) == int(i.answer) for i in prompts)
+    assert not asked & {i.messages[-1].content for i in rows["two_operands"]}
+    right = {"bigger": max, "smaller": min, "sum": sum}
+    assert all(right[i.cluster](numbers(i)) == int(i.answer) for items in rows.values() for i in items)
+
+
+def numbers(item):
+    return [int(n) for n in re.findall(r"\d+", item.messages[-1].content)]
 
 
 def test_the_packed_model_is_small_and_unpacks_close_to_the_original_precision():

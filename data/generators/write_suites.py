@@ -6,7 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import additions
 import suite_arithmetic
 import suite_attacks
 import suite_bias
@@ -17,6 +16,7 @@ import suite_instructions
 import suite_multi_turn
 import suite_support
 import suite_word_problems
+import two_operands
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
 MAKERS = {
@@ -30,7 +30,7 @@ MAKERS = {
     "diversity": suite_diversity,
     "multi_turn": suite_multi_turn,
     "support_desk": suite_support,
-    "additions": additions,
+    "two_numbers": two_operands,
 }
 
 
