@@ -5,9 +5,9 @@
     python benchmarks/rl_seeds.py --seeds 0 --algorithm grpo --set rl.steps=10
 
 The knobs are those of recipes/grpo.yaml; PPO is the same recipe with what PPO below says. Every run starts from the
-same policy and is asked the 400 problems of the suite `two_numbers` before and after: once greedily (the way of a released
-model) and once at temperature 1 (the policy that was trained). Printed and written to benchmarks/results: each run with
-McNemar's p and a 95% interval of the paired difference, mean and spread over seeds, seconds of the training.
+same policy and is asked the 400 problems of the suite `two_numbers` before and after: once greedily (the way of a
+released model) and once at temperature 1 (the policy that was trained). Printed and written to benchmarks/results: each
+run with McNemar's p and a 95% interval of the paired difference, mean and spread over seeds, seconds of the training.
 A run has diverged when its stage raised (a gradient or a loss that is not finite) or when it ended below the policy it
 began with. Runs are artefacts of --out, so a second call continues where the first one was stopped.
 Left out on purpose: choosing the knobs, which was done on the prompts that the recipe holds out, not on the suite.
@@ -79,7 +79,7 @@ def stages(given: argparse.Namespace, algorithm: str, seed: int) -> dict[str, St
     else:
         made = {name: named[name] for name in ("base", "demos", "sft")}
     assert isinstance(named["rl"], Rl)
-    made |= {"sums": named["sums"], run: named["rl"]}
+    made |= {"problems": named["problems"], run: named["rl"]}
     for way, temperature in WAYS.items():
         for when, policy in (("before", "sft"), (run, run)):
             how = {"suites": ("two_numbers",), "max_new": named["rl"].sampling.max_new, "temperature": temperature}
