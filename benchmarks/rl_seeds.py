@@ -5,7 +5,7 @@
     python benchmarks/rl_seeds.py --seeds 0 --algorithm grpo --set rl.steps=10
 
 The knobs are those of recipes/grpo.yaml; PPO is the same recipe with what PPO below says. Every run starts from the
-same policy and is asked the 400 problems of the suite `two_numbers` before and after: once greedily (the way of a
+same policy and is asked the 300 problems of the suite `compare` before and after: once greedily (the way of a
 released model) and once at temperature 1 (the policy that was trained). Printed and written to benchmarks/results: each
 run with McNemar's p and a 95% interval of the paired difference, mean and spread over seeds, seconds of the training.
 A run has diverged when its stage raised (a gradient or a loss that is not finite) or when it ended below the policy it
@@ -33,7 +33,7 @@ from posttrain.stages.gate import read_report
 from posttrain.stages.rl import Rl
 
 HERE = Path(__file__).parent
-METRIC = "two_numbers.accuracy"
+METRIC = "compare.accuracy"
 PPO = {"rl.algorithm": "{type: ppo, critic: {separate: false}, kl: {coef: 0.0}}"}
 WAYS = {"greedy": 0.0, "sampled": 1.0}  # name of an evaluation -> temperature
 
@@ -82,7 +82,7 @@ def stages(given: argparse.Namespace, algorithm: str, seed: int) -> dict[str, St
     made |= {"problems": named["problems"], run: named["rl"]}
     for way, temperature in WAYS.items():
         for when, policy in (("before", "sft"), (run, run)):
-            how = {"suites": ("two_numbers",), "max_new": named["rl"].sampling.max_new, "temperature": temperature}
+            how = {"suites": ("compare",), "max_new": named["rl"].sampling.max_new, "temperature": temperature}
             made[f"{when}_{way}"] = Evaluate(policy=policy, **how)
     return made
 

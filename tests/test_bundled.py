@@ -46,7 +46,7 @@ def test_the_suites_are_what_their_generators_write(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     written = sorted(tmp_path.glob("*.jsonl"))
-    assert len(written) == 11
+    assert len(written) == 12
     for path in written:
         assert path.read_text() == (Path(bundled.__file__).parent / "suites" / path.name).read_text(), path.name
 
@@ -91,14 +91,15 @@ def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs):
     assert not found, [(rows[n], items[item]) for n, (item, _) in list(found.items())[:3]]
 
 
-def test_problems_on_two_numbers_share_no_operands_with_their_suite_nor_questions_with_demonstrations(demos):
-    rows = {name: list(read_jsonl(bundled.rows(name), Item)) for name in ("two_operands", "two_numbers")}
-    pairs = {n: {(i.cluster, frozenset(numbers(i))) for i in items} for n, items in rows.items()}
-    assert min(map(len, pairs.values())) >= 400 and not pairs["two_operands"] & pairs["two_numbers"]
+@pytest.mark.parametrize("prompts, suite", [("comparisons", "compare"), ("additions", "sums_below_100")])
+def test_problems_share_no_operands_with_their_suite_nor_questions_with_demonstrations(demos, prompts, suite):
+    rows = [list(read_jsonl(bundled.rows(name), Item)) for name in (prompts, suite)]
+    solved, kept = ({(i.cluster, frozenset(numbers(i))) for i in items} for items in rows)
+    assert len(rows[0]) >= 800 and len(kept) >= 190 and not solved & kept
     asked = {d.messages[0].content for d in (*demos, *read_jsonl(bundled.rows("sums"), Demo))}
-    assert not asked & {i.messages[-1].content for i in rows["two_operands"]}
-    right = {"bigger": max, "smaller": min, "sum": sum}
-    assert all(right[i.cluster](numbers(i)) == int(i.answer) for items in rows.values() for i in items)
+    assert not asked & {i.messages[-1].content for i in rows[0]}
+    right = {"bigger": max, "smaller": min, "add": sum}
+    assert all(right[i.cluster](numbers(i)) == int(i.answer) for items in rows for i in items)
 
 
 def numbers(item):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import solve
 import suite_arithmetic
 import suite_attacks
 import suite_bias
@@ -16,7 +17,6 @@ import suite_instructions
 import suite_multi_turn
 import suite_support
 import suite_word_problems
-import two_operands
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
 MAKERS = {
@@ -30,7 +30,8 @@ MAKERS = {
     "diversity": suite_diversity,
     "multi_turn": suite_multi_turn,
     "support_desk": suite_support,
-    "two_numbers": two_operands,
+    "compare": solve.COMPARISONS,
+    "sums_below_100": solve.SUMS,
 }
 
 

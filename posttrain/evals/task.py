@@ -43,9 +43,10 @@ SUITES: dict[str, ModuleType] = {
     "diversity": diversity,
     "attacks": attacks,
     "support_desk": support,
-    "two_numbers": arithmetic,
+    "compare": arithmetic,
+    "sums_below_100": arithmetic,
 }
-SPECIAL = ("support_desk", "two_numbers")  # asked only by name
+SPECIAL = ("support_desk", "compare", "sums_below_100")  # asked only by name
 GENERAL = tuple(name for name in SUITES if name not in SPECIAL)  # what an assistant is asked when nothing is said
 # For a user's own suite: the field that tells which suite's scoring its items want, the most telling first.
 TELLTALE = {
