@@ -247,6 +247,36 @@ def test_critics_begin_at_nothing_and_learn_the_returns(folder):
     assert losses[-1] < 0.3 * losses[0]
 
 
+def with_flat_groups(model, flat):
+    groups = made_groups(model, prompts=4)
+    for g in groups[:flat]:
+        g.reward = [1.0] * len(g.reward)
+    return groups
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo"])
+def test_groups_without_spread_are_counted_and_not_computed(folder, name):
+    """The gradient is the one with all documents: what is left out has none, and stays in the denominator."""
+    model = load_model(folder, FP32, train=True)
+    groups = with_flat_groups(model, 2)
+    knobs = {"type": name, "kl": {"where": "none"}}
+    short, whole = (learner(model, groups, knobs) for _ in range(2))
+    whole._idle = lambda columns: set()
+    found, wanted = gradient(model, short), gradient(model, whole)
+    assert len(short.rows.counts) == 4 and short.share == pytest.approx(0.5, abs=0.2) and whole.share == 1
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-4)
+    assert max(float(b.abs().max()) for b in wanted) > 1e-4
+
+
+def test_a_rollout_without_any_spread_still_is_a_step_and_a_price_of_kl_keeps_every_document(folder):
+    model = load_model(folder, FP32, train=True)
+    flat = learner(model, with_flat_groups(model, 4), {"type": "grpo", "kl": {"where": "none"}})
+    assert max(float(g.abs().max()) for g in gradient(model, flat)) == 0
+    dear = learner(model, with_flat_groups(model, 4), {"type": "grpo"}, reference=reference_of(folder))
+    assert sorted(i for micro in next(dear.batches()) for i in micro) == [0, 1, 2, 3]
+
+
 def test_warm_up_of_the_critic_leaves_the_policy_alone(folder):
     model = load_model(folder, FP32, train=True)
     critic = separate(folder, FP32, lr=1e-3, clip=1.0)
