@@ -137,7 +137,7 @@ class Learner:
             yield micro
 
     def after(self, entry: dict[str, Any]) -> None:
-        if isinstance(self.critic, Separate):
+        if self.critic:
             entry["critic_norm"] = self.critic.step(1.0)
         parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
         most = {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
@@ -157,7 +157,7 @@ class Learner:
         return True
 
     def state(self) -> dict[str, Any]:
-        critic = self.critic.state() if isinstance(self.critic, Separate) else None
+        critic = self.critic.state() if self.critic else None
         return {
             "batch": tuple(vars(self.batch).values()), "rows": vars(self.rows),
             "running": asdict(self.running), "critic": critic, **{name: getattr(self, name) for name in KEPT},
@@ -168,7 +168,7 @@ class Learner:
         self._set_rows(**state["rows"])
         for name in KEPT:
             setattr(self, name, state[name])
-        if isinstance(self.critic, Separate):
+        if self.critic:
             self.critic.restore(state["critic"])
 
     # ---- a new rollout -------------------------------------------------------------------------------------------
