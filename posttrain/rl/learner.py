@@ -245,11 +245,11 @@ class Learner:
         if not self.reference:
             return {}
         docs, owner = units(groups, self.how.micro_tokens)
-        drawn = per_doc([torch.tensor(groups[g].samples[j].logps) for own in owner for g, j in own], docs)
+        behaviour = per_doc([drawn(groups[g].samples[j]) for own in owner for g, j in own], docs)
         total = 0.0
         for indices in packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None):
             ref_N = self.reference(self._pack(docs, indices))
-            total += float(policy.kl(torch.cat([drawn[i] for i in indices]), ref_N, "k3").double().sum())
+            total += float(policy.kl(torch.cat([behaviour[i] for i in indices]), ref_N, "k3").double().sum())
         return {"kl": total / sum(len(own) for own in owner)}
 
     def _pack(self, docs: Sequence[packing.Doc], indices: Sequence[int]) -> packing.Pack:
