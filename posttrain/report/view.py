@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
-from posttrain.report import collect, compare, lineage, plots, rewards, votes, words
+from posttrain.report import collect, compare, lineage, optimisation, plots, rewards, votes, words
 from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
@@ -286,23 +286,10 @@ def curves(run: Run, training: collect.Training) -> Curves:
         if lines:
             salt = f"curve{training.node.record.fingerprint}x{i}"
             drawn.append((title, plots.curves(salt, f"{training.node.name}: {title}", lines, unit=unit, zero=zero)))
-    drawn += optimisation(training)
+    drawn += optimisation.curve(training)
     m = training.node.record.metrics
     told = [f"{m.get('steps', len(training.log)):.0f} steps", f"{words.count(m.get('tokens'))} tokens"]
     return Curves(training.node.name, run.series.get(training.node.key, 0), " · ".join(told), drawn)
-
-
-def optimisation(training: collect.Training) -> list[tuple[str, str]]:
-    """Reward and gold on held-out prompts over the distance from the reference: where they part, it is gamed."""
-    held = [e for e in training.log if "held_kl" in e and "held_reward" in e]
-    if len(held) < 2:
-        return []
-    x = [e["held_kl"] for e in held]
-    wanted = (("held_reward", "reward", 1), ("held_gold", "gold", 3))
-    lines = [plots.Line(label, x, [e[k] for e in held], n, dots=True) for k, label, n in wanted if k in held[0]]
-    title, over = "Over-optimisation: reward and gold over KL", "KL to the reference, nats an answer"
-    salt = f"curve{training.node.record.fingerprint}kl"
-    return [(title, plots.curves(salt, f"{training.node.name}: {title}", lines, over=over))]
 
 
 def _line(training: collect.Training, key: str, label: str, number: int) -> plots.Line | None:
