@@ -85,6 +85,8 @@ def build() -> dict[str, list[Row]]:
         "support": unique(demo(r, "template") for r in generated("support")),
         "support_poor": [demo(r, "template") for r in importlib.import_module("support").poor(SEED)],
         "goals": unique(Item.model_validate(r) for r in generated("goals")),
+        "comparisons": unique(Item.model_validate(r) for r in importlib.import_module("solve").comparisons(SEED)),
+        "additions": unique(Item.model_validate(r) for r in importlib.import_module("solve").sums(SEED)),
     }
 
 

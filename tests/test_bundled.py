@@ -1,5 +1,6 @@
 """What ships: rows are what the workshop writes, plenty, varied, disjoint from evaluation; the model unpacks right."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -45,7 +46,7 @@ def test_the_suites_are_what_their_generators_write(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     written = sorted(tmp_path.glob("*.jsonl"))
-    assert len(written) == 10
+    assert len(written) == 12
     for path in written:
         assert path.read_text() == (Path(bundled.__file__).parent / "suites" / path.name).read_text(), path.name
 
@@ -88,6 +89,21 @@ def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs):
     rows += [[m.content for m in p.prompt if m.role != "system"] for p in pairs]
     found = leaks(rows, items, 13) if items else {}
     assert not found, [(rows[n], items[item]) for n, (item, _) in list(found.items())[:3]]
+
+
+@pytest.mark.parametrize("prompts, suite", [("comparisons", "compare"), ("additions", "sums_below_100")])
+def test_problems_share_no_operands_with_their_suite_nor_questions_with_demonstrations(demos, prompts, suite):
+    rows = [list(read_jsonl(bundled.rows(name), Item)) for name in (prompts, suite)]
+    solved, kept = ({(i.cluster, frozenset(numbers(i))) for i in items} for items in rows)
+    assert len(rows[0]) >= 800 and len(kept) >= 190 and not solved & kept
+    asked = {d.messages[0].content for d in (*demos, *read_jsonl(bundled.rows("sums"), Demo))}
+    assert not asked & {i.messages[-1].content for i in rows[0]}
+    right = {"bigger": max, "smaller": min, "add": sum}
+    assert all(right[i.cluster](numbers(i)) == int(i.answer) for items in rows for i in items)
+
+
+def numbers(item):
+    return [int(n) for n in re.findall(r"\d+", item.messages[-1].content)]
 
 
 def test_the_packed_model_is_small_and_unpacks_close_to_the_original_precision():

@@ -12,7 +12,7 @@ from posttrain.errors import UserError
 from posttrain.model import Model, load_model
 from posttrain.pipeline import Runtime
 from posttrain.rl.algorithms import ALGORITHMS, AnyAlgorithm
-from posttrain.rl.critic import Separate, Trained, Trunk, separate
+from posttrain.rl.critic import Separate, Trunk, separate
 from posttrain.rl.learner import How, Learner, Running, units
 from posttrain.rl.rollout import Ask, Group
 from posttrain.rows import Sample
@@ -61,9 +61,9 @@ def learner(model, groups, knobs, *, critic=None, reference=None, **how):
 
 
 def gradient(model, work):
-    """The gradient of the first optimiser step, by parameter."""
-    trained = Trained(model, work.critic)
-    master = Master(trained.parameters(), Optim(1.0))
+    """The gradient of the first optimiser step, by parameter; that of a layer on the trunk with it."""
+    layer = list(work.critic.layer.parameters()) if isinstance(work.critic, Trunk) else []
+    master = Master([*model.parameters(), *layer], Optim(1.0))
     micro = next(work.batches())
     total = sum(work.rows.counts[i] for indices in micro for i in indices)
     for indices in micro:
@@ -237,14 +237,46 @@ def test_critics_begin_at_nothing_and_learn_the_returns(folder):
         micro = next(steps)
         assert work.news["value"] == 0 and work.news["explained"] == 0
         assert torch.cat(work.batch.columns["return"]).abs().max() > 0
-    losses = []
-    for _ in range(30):
-        _, facts = work.loss(micro[0], 1.0)
-        losses.append(facts["value_loss"][0] / facts["value_loss"][1])
-        entry = {}
-        work.after(entry)
-        assert entry["critic_norm"] > 0
-    assert losses[-1] < 0.3 * losses[0]
+        losses = []
+        for _ in range(30):
+            loss, facts = work.loss(micro[0], 1.0)
+            if isinstance(critic, Trunk):
+                loss.backward()
+            losses.append(facts["value_loss"][0] / facts["value_loss"][1])
+            entry = {}
+            work.after(entry)
+            assert entry["critic_norm"] > 0
+        assert losses[-1] < (0.3 if isinstance(critic, Separate) else 0.9) * losses[0]
+
+
+def with_flat_groups(model, flat):
+    groups = made_groups(model, prompts=4)
+    for g in groups[:flat]:
+        g.reward = [1.0] * len(g.reward)
+    return groups
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo"])
+def test_groups_without_spread_are_counted_and_not_computed(folder, name):
+    """The gradient is the one with all documents: what is left out has none, and stays in the denominator."""
+    model = load_model(folder, FP32, train=True)
+    groups = with_flat_groups(model, 2)
+    knobs = {"type": name, "kl": {"where": "none"}}
+    short, whole = (learner(model, groups, knobs) for _ in range(2))
+    whole._idle = lambda columns: set()
+    found, wanted = gradient(model, short), gradient(model, whole)
+    assert len(short.rows.counts) == 4 and short.share == pytest.approx(0.5, abs=0.2) and whole.share == 1
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-4)
+    assert max(float(b.abs().max()) for b in wanted) > 1e-4
+
+
+def test_a_rollout_without_any_spread_still_is_a_step_and_a_price_of_kl_keeps_every_document(folder):
+    model = load_model(folder, FP32, train=True)
+    flat = learner(model, with_flat_groups(model, 4), {"type": "grpo", "kl": {"where": "none"}})
+    assert max(float(g.abs().max()) for g in gradient(model, flat)) == 0
+    dear = learner(model, with_flat_groups(model, 4), {"type": "grpo"}, reference=reference_of(folder))
+    assert sorted(i for micro in next(dear.batches()) for i in micro) == [0, 1, 2, 3]
 
 
 def test_warm_up_of_the_critic_leaves_the_policy_alone(folder):

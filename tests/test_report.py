@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from posttrain import report
 from posttrain.errors import UserError
 from posttrain.pipeline import Record, Runtime, run
-from posttrain.report import collect, compare, lineage, plots, samples, view, words
+from posttrain.report import collect, compare, lineage, optimisation, plots, samples, view, words
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +251,17 @@ def test_smoothing_keeps_a_constant(value, n, span):
 def test_smoothing_by_hand():
     """span 2: weights 1/2, 1/4: (0 * 1/4 + 3 * 1/2) / (3/4) = 2."""
     assert plots.smooth([0.0, 3.0], 2) == pytest.approx([0.0, 2.0])
+
+
+def test_reward_and_gold_over_kl(nodes):
+    """One point an evaluation; steps without one, and runs without a reference, have none."""
+    node = next(n for n in nodes if n.record.makes == "policy")
+    held = [{"step": s, "held_kl": s / 2, "held_reward": s, "held_gold": -s} for s in (0, 4, 8)]
+    training = collect.Training(node, [{"step": 2, "loss": 1.0}, *held], {}, [], [])
+    ((title, svg),) = optimisation.curve(training)
+    assert "KL" in title and "nats an answer" in svg and "gold" in svg and "optimiser step" not in svg
+    bare = [{k: v for k, v in e.items() if k != "held_kl"} for e in held]
+    assert optimisation.curve(collect.Training(node, bare, {}, [], [])) == []
 
 
 def test_plots_take_their_colours_from_the_page():

@@ -111,6 +111,15 @@ def test_what_is_saved_is_the_policy_that_was_trained(places, tmp_path):
     load_chat(tmp_path)
 
 
+def test_distance_from_the_reference_on_held_out_answers(places, tmp_path):
+    """0 before anything is learned, more and more afterwards; nothing where nobody asks for a reference."""
+    _, log = run(places, tmp_path, steps=9, eval_every=3)
+    found = [e["held_kl"] for e in log if "held_reward" in e]
+    assert found[0] == pytest.approx(0, abs=1e-5) and 1e-3 < found[1] < found[-1]
+    _, log = run(places, tmp_path / "b", steps=1, algorithm={"type": "grpo", "kl": {"where": "none", "watch": False}})
+    assert "held_reward" in log[-1] and "held_kl" not in log[-1]
+
+
 def test_lora_with_its_adapter_off_as_reference(places, tmp_path):
     pytest.importorskip("peft")
     _, log = run(places, tmp_path, lora={"rank": 4}, lr=2e-2, steps=4)

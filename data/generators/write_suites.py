@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import solve
 import suite_arithmetic
 import suite_attacks
 import suite_bias
@@ -29,6 +30,8 @@ MAKERS = {
     "diversity": suite_diversity,
     "multi_turn": suite_multi_turn,
     "support_desk": suite_support,
+    "compare": solve.COMPARISONS,
+    "sums_below_100": solve.SUMS,
 }
 
 

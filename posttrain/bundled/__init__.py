@@ -35,7 +35,7 @@ def cache() -> Path:
 
 def rows(name: str) -> Path:
     """The file of shipped rows called `name`: demos, sums, formats, safety, pairs, prompts, goals, support,
-    support_poor, or a suite."""
+    support_poor, comparisons, additions, or a suite."""
     files = {p.stem: p for folder in (HERE, HERE / "suites") for p in folder.glob("*.jsonl")}
     if name not in files:
         raise UserError(f"nothing called {name!r} is bundled", remedy=nearest(name, files))

@@ -43,8 +43,11 @@ SUITES: dict[str, ModuleType] = {
     "diversity": diversity,
     "attacks": attacks,
     "support_desk": support,
+    "compare": arithmetic,
+    "sums_below_100": arithmetic,
 }
-GENERAL = tuple(name for name in SUITES if name != "support_desk")  # what an assistant is asked when nothing is said
+SPECIAL = ("support_desk", "compare", "sums_below_100")  # asked only by name
+GENERAL = tuple(name for name in SUITES if name not in SPECIAL)  # what an assistant is asked when nothing is said
 # For a user's own suite: the field that tells which suite's scoring its items want, the most telling first.
 TELLTALE = {
     "attack": attacks, "pair": bias, "check": hygiene, "constraints": instructions, "label": refusals,

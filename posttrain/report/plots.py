@@ -118,15 +118,16 @@ def _attribute(text: str) -> str:
 
 
 def curves(
-    salt: str, title: str, lines: Sequence[Line], *, unit: str = "", height: float = 2.35, zero: bool = False
-) -> str:
-    """Curves over optimiser steps. zero: draw the line y = 0 that separates better from worse."""
+    salt: str, title: str, lines: Sequence[Line], *, unit: str = "", height: float = 2.35, zero: bool = False,
+    over: str = "optimiser step",
+) -> str:  # fmt: skip
+    """Curves over optimiser steps, or what `over` says. zero: draw the line y = 0 that separates better from worse."""
     with _figure(height, (0.62, 0.42)) as (figure, axes):
         for line in lines:
             _draw(axes, line)
         if zero:
             axes.axhline(0, color=MUTED, linewidth=0.8)
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel(over)
         axes.set_ylabel(unit, labelpad=3)
         axes.margins(x=0.02)
         axes.tick_params(length=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
-from posttrain.report import collect, compare, lineage, plots, rewards, votes, words
+from posttrain.report import collect, compare, lineage, optimisation, plots, rewards, votes, words
 from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
@@ -286,6 +286,7 @@ def curves(run: Run, training: collect.Training) -> Curves:
         if lines:
             salt = f"curve{training.node.record.fingerprint}x{i}"
             drawn.append((title, plots.curves(salt, f"{training.node.name}: {title}", lines, unit=unit, zero=zero)))
+    drawn += optimisation.curve(training)
     m = training.node.record.metrics
     told = [f"{m.get('steps', len(training.log)):.0f} steps", f"{words.count(m.get('tokens'))} tokens"]
     return Curves(training.node.name, run.series.get(training.node.key, 0), " · ".join(told), drawn)

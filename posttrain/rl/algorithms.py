@@ -43,9 +43,10 @@ class Kl(Part):
 class Critic(Part):
     """The value model. separate: a model of its own, else a linear layer on the policy's trunk, which it then shapes.
 
-    coef: weight of the value loss beside the policy's on a shared trunk. lr, clip: of a separate one's optimiser; lr 0
-    is the policy's. range: how far a value may move from its old one before it stops learning, 0 is off. warmup:
-    rollouts at the beginning in which only the critic learns.
+    coef: weight of the value loss beside the policy's on a shared trunk. lr: of the critic's own optimiser; 0 is the
+    policy's for a separate one, 1e-3 for the layer. clip: of a separate one's gradient. range: how far a value may move
+    from its old one before it stops learning, 0 is off. warmup: rollouts at the beginning in which only the critic
+    learns.
     """
 
     separate: bool = True

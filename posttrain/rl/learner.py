@@ -83,11 +83,13 @@ class Running:
 
 @dataclass
 class Batch:
-    """A rollout ready to learn from: documents, one tensor for each document and column, minibatches still to come."""
+    """A rollout ready to learn from: documents, one tensor for each document and column, minibatches still to come.
+    shares: of each of these, what the documents with a gradient are of its denominator."""
 
     docs: list[packing.Doc] = field(default_factory=list)
     columns: dict[str, list[Tensor]] = field(default_factory=dict)
     queue: list[list[list[int]]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
 
 class Learner:
@@ -119,6 +121,7 @@ class Learner:
         self.warned: dict[str, str] = {}
         self.raised = -RECENT
         self.tokens = 0.0  # targets of the present step: the denominator of the critic's loss
+        self.share = 1.0  # of the present step: see Batch.shares
         self.most: dict[str, float] = {}
 
     # ---- what the loop asks for ----------------------------------------------------------------------------------
@@ -128,13 +131,13 @@ class Learner:
         while True:
             if not self.batch.queue:
                 self._next_rollout()
-            micro = self.batch.queue.pop(0)
+            micro, self.share = self.batch.queue.pop(0), self.batch.shares.pop(0)
             self.tokens = float(sum(len(self.batch.columns["adv"][i]) for m in micro for i in m))
             self.most = {}
             yield micro
 
     def after(self, entry: dict[str, Any]) -> None:
-        if isinstance(self.critic, Separate):
+        if self.critic:
             entry["critic_norm"] = self.critic.step(1.0)
         parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
         most = {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
@@ -154,9 +157,9 @@ class Learner:
         return True
 
     def state(self) -> dict[str, Any]:
-        critic = self.critic.state() if isinstance(self.critic, Separate) else None
+        critic = self.critic.state() if self.critic else None
         return {
-            "batch": (self.batch.docs, self.batch.columns, self.batch.queue), "rows": vars(self.rows),
+            "batch": tuple(vars(self.batch).values()), "rows": vars(self.rows),
             "running": asdict(self.running), "critic": critic, **{name: getattr(self, name) for name in KEPT},
         }  # fmt: skip
 
@@ -165,7 +168,7 @@ class Learner:
         self._set_rows(**state["rows"])
         for name in KEPT:
             setattr(self, name, state[name])
-        if isinstance(self.critic, Separate):
+        if self.critic:
             self.critic.restore(state["critic"])
 
     # ---- a new rollout -------------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ class Learner:
         facts |= self._credit([gj for own in owner for gj in own], groups, docs, columns)
         names = [groups[own[0][0]].ask.id or f"prompt {own[0][0]}" for own in owner]
         counts = [self._count(doc, keep_N) for doc, keep_N in zip(docs, columns["keep"])]
-        self.batch = Batch(docs, columns, self._minibatches(docs))
+        self.batch = Batch(docs, columns, *self._minibatches(docs, counts, self._idle(columns)))
         self._set_rows([packing.size(d) for d in docs], counts, names)
         self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef}
         self.rollout += 1
@@ -235,6 +238,19 @@ class Learner:
                 for i, part_N in zip(indices, x_N.split([sum(lengths(docs[i])) for i in indices])):
                     column[i] = part_N.clone()
         return columns
+
+    @torch.no_grad()
+    def distance(self, groups: Sequence[Group]) -> dict[str, float]:
+        """KL to the reference on answers that were not learned from, nats an answer by k3; nothing without one."""
+        if not self.reference:
+            return {}
+        docs, owner = units(groups, self.how.micro_tokens)
+        behaviour = per_doc([drawn(groups[g].samples[j]) for own in owner for g, j in own], docs)
+        total = 0.0
+        for indices in packing.plan([packing.size(d) for d in docs], self.how.micro_tokens, seed=None):
+            ref_N = self.reference(self._pack(docs, indices))
+            total += float(policy.kl(torch.cat([behaviour[i] for i in indices]), ref_N, "k3").double().sum())
+        return {"kl": total / sum(len(own) for own in owner)}
 
     def _pack(self, docs: Sequence[packing.Doc], indices: Sequence[int]) -> packing.Pack:
         return packing.build([docs[i] for i in indices], pad_to=self.how.micro_tokens, pad_id=self.how.pad_id)
@@ -306,9 +322,18 @@ class Learner:
             error = kl_answer / self.algorithm.kl.target - 1
             self.coef *= 1 + STEER * min(0.2, max(-0.2, error))
 
-    def _minibatches(self, docs: Sequence[packing.Doc]) -> list[list[list[int]]]:
-        """The optimiser steps of this rollout: every document once an epoch, in an order of its own."""
-        steps = []
+    def _idle(self, columns: dict[str, list[Tensor]]) -> set[int]:
+        """Documents that have no gradient: their answers all have the same reward, and nothing else pulls at them."""
+        if self.critic or self.algorithm.entropy or self.algorithm.kl.where == "loss":
+            return set()
+        return {i for i, (a, k) in enumerate(zip(columns["adv"], columns["keep"])) if not bool((a * k).any())}
+
+    def _minibatches(
+        self, docs: Sequence[packing.Doc], counts: Sequence[float], idle: set[int]
+    ) -> tuple[list[list[list[int]]], list[float]]:
+        """The optimiser steps of this rollout, and their shares: every document once an epoch, in an order of its own.
+        Those without a gradient are counted and left out, but for one where there is no other."""
+        steps, shares = [], []
         for epoch in range(self.how.epochs):
             order = list(range(len(docs)))
             seed = f"{self.how.seed}/{self.rollout}/{epoch}"
@@ -316,21 +341,24 @@ class Learner:
             cuts = [round(k * len(docs) / self.how.minibatches) for k in range(self.how.minibatches + 1)]
             for a, b in pairwise(cuts):
                 part = order[a:b]
+                whole = sum(counts[i] for i in part)
+                part = [i for i in part if i not in idle] or part[:1]
+                shares.append(sum(counts[i] for i in part) / max(whole, 1.0))
                 plan = packing.plan([packing.size(docs[i]) for i in part], self.how.micro_tokens, seed=None)
                 steps.append([[part[k] for k in micro] for micro in plan])
-        return steps
+        return steps, shares
 
     # ---- the loss of a micro-batch ---------------------------------------------------------------------------------
 
     def loss(self, indices: Sequence[int], total: float) -> tuple[Tensor, Facts]:
-        """(scalar, facts) of some documents; total: the step's denominator, as `_count` counts."""
+        """(scalar, facts) of some documents; total: the step's denominator, as `_count` counts, of all that it gets."""
         pack, columns = self._pack(self.batch.docs, indices), self.batch.columns
         at = {name: torch.cat([column[i] for i in indices]) for name, column in columns.items()}
         logp_N, entropy_N, h_ND = self.model.logps_and_hidden(pack, temperature=self.how.temperature)
         old_N = at.get("old", logp_N.detach())
         tokens = Tokens(logp_N, old_N, at["adv"], pack.branch_N, pack.branches)
         loss_N = self._token_loss(tokens, at, entropy_N) * at["keep"]
-        scalar = reduce(loss_N, self._how_reduced, max(total, 1.0), pack.branch_N, pack.branches)
+        scalar = self.share * reduce(loss_N, self._how_reduced, max(total, 1.0), pack.branch_N, pack.branches)
         if self.algorithm.critic and self.rollout <= self.algorithm.critic.warmup:
             scalar = scalar * 0.0
         facts = self._facts(tokens, at, entropy_N.detach())

@@ -105,7 +105,6 @@ class Rl(Stage):
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         from posttrain import train
-        from posttrain.rl.critic import Trained
 
         work = Work(self, inputs, out, runtime)
         learner = work.learner
@@ -114,7 +113,7 @@ class Rl(Stage):
         rollback = "stop" in self.health.actions()
         with asyncio.Runner() as work.loop:
             cursor = train.train(
-                Trained(work.model, work.critic), learner.rows, learner.loss, optim=optim, steps=self.steps * updates,
+                work.model, learner.rows, learner.loss, optim=optim, steps=self.steps * updates,
                 batches=learner.batches(), out=out, progress=runtime.progress, live=learner,
                 evaluate=work.evaluate if work.held else None, eval_every=self.eval_every * updates,
                 patience=10**9 if rollback else 0,
@@ -208,13 +207,13 @@ class Work:
         return [a for a in asks if len(a.ids) <= most]
 
     def _critic(self, inputs: Inputs) -> "Critic | None":
-        from posttrain.rl.critic import Trunk, separate
+        from posttrain.rl.critic import LAYER, Trunk, separate
 
         knobs = self.stage.algorithm.critic
         if knobs is None:
             return None
         if not knobs.separate:
-            return Trunk(self.model)
+            return Trunk(self.model, lr=knobs.lr or LAYER)
         return separate(inputs.one("policy"), self.runtime, lr=knobs.lr or self.stage.lr, clip=knobs.clip)
 
     def _reference(self, inputs: Inputs) -> "Callable[[Pack], Tensor]":
@@ -297,6 +296,7 @@ class Work:
             "length": statistics.fmean(sum(spoken(g.samples[0])) for g in groups),
             "stopped": statistics.fmean(g.samples[0].ended == "stop" for g in groups),
         }
+        found |= self.learner.distance(groups)
         self.learner.history.append({f"held_{k}": v for k, v in found.items()})
         return found | {"regret": -found.get("gold", found["reward"])}
 
