@@ -250,9 +250,9 @@ def looks_harmful(prompt: str) -> bool:
     """True when a prompt seems to ask for harm. A sieve for audits; a person should look at what it catches.
 
     A rule above fires, or the words weigh more than THRESHOLD towards the refused prompts of the bundled rows.
-    Sensitivity and specificity: 0.61 and 0.91 on the bundled refusal suite, 0.30 and 0.89 on XSTest's 450 prompts
+    Sensitivity and specificity: 0.54 and 0.89 on the bundled refusal suite, 0.35 and 0.87 on XSTest's 450 prompts
     (half of both are look-alikes made to fool such sieves; nothing was fitted to either, but the threshold was chosen
-    with them in sight); 3% of 999 Alpaca instructions are caught.
+    with them in sight); 4% of self-instruct's 175 seed instructions are caught.
     """
     text = re.sub(r"[’‘]", "'", prompt)
     if any(pattern.search(text) for pattern in HARMFUL.values()):
