@@ -1,6 +1,6 @@
 """How often the gate is wrong: false alarms, false passes and power at stated sizes, by simulation.
 
-    python benchmarks/gate_power.py [--draws 400] [--seed 0]
+    python benchmarks/gate_power.py [--draws 400] [--seed 0] [--rows 0 5]
 
 A baseline answers N items, right with probability 0.7. The candidate answers the same items; a share of them changes,
 and its true rate differs by a stated amount. Every draw goes through gates.decide as reports do. Three questions:
@@ -9,6 +9,7 @@ and its true rate differs by a stated amount. Every draw goes through gates.deci
     the same with clusters of 5   items that come in groups which are right or wrong together
     6 rules at once               how often any rule fails when nothing is worse (Holm keeps it near 5%)
 
+Every row of the tables has random numbers of its own, so `--rows` makes the same rows as the whole run does.
 Left out on purpose: continuous metrics (their interval is the same bootstrap), and models.
 """
 
@@ -77,24 +78,27 @@ def row(found: Counter, draws: int) -> str:
     return " | ".join(cells)
 
 
-def lines(rng: np.random.Generator, draws: int, sizes: Sequence[int]) -> Iterator[str]:
-    head = "| pass | inconclusive | fail |\n|---:|---:|---:|"
-    yield f"One rule, no worse than {MARGIN}, {CHANGED:.0%} of items change, {draws} draws a row\n"
-    yield "| n | true difference " + head.replace("|---:|---:|---:|", "|---:|---:|---:|---:|---:|")
-    for n in sizes:
-        for difference in DIFFERENCES:
-            yield f"| {n} | {difference:+.2f} | {row(verdicts(rng, n, difference, draws), draws)} |"
-    yield "\nThe same, items in groups of five that are right or wrong together\n"
-    yield "| n | true difference " + head.replace("|---:|---:|---:|", "|---:|---:|---:|---:|---:|")
-    for difference in (0.0, -MARGIN, -0.15):
-        yield f"| 500 | {difference:+.2f} | {row(verdicts(rng, 500, difference, draws, size=5), draws)} |"
-    yield "\nSix rules at once, the worst verdict counts\n"
-    yield "| n | true difference of all six " + head.replace("|---:|---:|---:|", "|---:|---:|---:|---:|---:|")
-    for difference in (0.0, -MARGIN):
-        fewer = max(50, draws // 4)
-        yield f"| 250 | {difference:+.2f} | {row(verdicts(rng, 250, difference, fewer, rules=6), fewer)} |"
+def rows(sizes: Sequence[int], draws: int) -> list[tuple[str, int, float, dict[str, int]]]:
+    """(heading of the table, n, true difference, how) of every row, in order. how: draws, rules, size of clusters."""
+    one = f"One rule, no worse than {MARGIN}, {CHANGED:.0%} of items change, {draws} draws a row"
+    groups = "The same, items in groups of five that are right or wrong together"
+    fewer = max(50, draws // 4)
+    six = f"Six rules at once, the worst verdict counts, {fewer} draws a row"
+    found = [(one, n, d, {"draws": draws}) for n in sizes for d in DIFFERENCES]
+    found += [(groups, 500, d, {"draws": draws, "size": 5}) for d in (0.0, -MARGIN, -0.15)]
+    return found + [(six, 250, d, {"draws": fewer, "rules": 6}) for d in (0.0, -MARGIN)]
+
+
+def lines(seed: int, draws: int, sizes: Sequence[int], part: slice) -> Iterator[str]:
+    told = ""
+    for number, (heading, n, difference, how) in list(enumerate(rows(sizes, draws)))[part]:
+        if heading != told:
+            yield f"\n{heading}\n\n| n | true difference | pass | inconclusive | fail |\n|---:|---:|---:|---:|---:|"
+            told = heading
+        found = verdicts(np.random.default_rng([seed, number]), n, difference, **how)
+        yield f"| {n:,} | {difference:+.2f} | {row(found, how['draws'])} |"
     yield "\nSmallest true drop found four times out of five (gates.foresee), 20% of items changing:"
-    yield ", ".join(f"{n} items {stats.minimum_detectable_drop(CHANGED, n):.3f}" for n in sizes)
+    yield ", ".join(f"{n:,} items {stats.minimum_detectable_drop(CHANGED, n):.3f}" for n in sizes)
 
 
 def main() -> None:
@@ -102,9 +106,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--rows", type=int, nargs=2, default=(None, None), help="only these rows, from and up to")
     given = parser.parse_args()
     start = time.perf_counter()
-    for line in lines(np.random.default_rng(given.seed), given.draws, given.sizes):
+    for line in lines(given.seed, given.draws, given.sizes, slice(*given.rows)):
         print(line, flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s")
 

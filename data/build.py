@@ -72,6 +72,7 @@ def build() -> dict[str, list[Row]]:
     """File name -> rows, deterministic."""
     plain = (r for r in hand("*.jsonl") if r["category"] not in ("refuse", "lookalike") and "rejected" not in r)
     demos = [demo(r, "authored") for r in plain] + [demo(r, "template") for g in GENERATORS for r in generated(g)]
+    looks = [demo(r, "template") for r in generated("lookalikes")]
     pairs = [pair(r, "authored") for r in hand("pairs_*.jsonl")] + [pair(r, "template") for r in generated("pairs")]
     return {
         "demos": unique(demos),
@@ -79,7 +80,7 @@ def build() -> dict[str, list[Row]]:
         "formats": unique(demo(r, "template") for r in generated("formats")),
         "tools": unique(demo(r, "template") for r in generated("tools") if r["category"] == "tool"),
         "large_sums": unique(demo(r, "template") for r in generated("tools") if r["category"] == "large_sum"),
-        "safety": unique(demo(r, "authored") for r in hand("safety_*.jsonl")),
+        "safety": unique([demo(r, "authored") for r in hand("safety_*.jsonl")] + looks),
         "pairs": unique(pairs),
         "prompts": unique(Item.model_validate(r) for r in generated("prompts")),
         "support": unique(demo(r, "template") for r in generated("support")),

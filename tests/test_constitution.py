@@ -25,6 +25,7 @@ from posttrain.stages.constitution import (
     ConstitutionPairs,
     ModelCritic,
     Step,
+    furthest,
     model_critic,
     read_drafts,
     revise,
@@ -217,10 +218,10 @@ def test_rules_repair_what_sampling_does_not_mend(tmp_path):
 
 
 def test_preference_of_rules_is_antisymmetric(tmp_path):
-    """Scores 1 and 0.25: p = 1 / (1 + exp(-4 x 0.75)) = 0.9526."""
+    """Scores 1 and 0.25: p = 1 / (1 + exp(-16 x 0.75)) = 0.999994."""
     rules, good, bad = critics.Rules(law(tmp_path)), draft(answer="I can't do that."), draft()
     forth, back = asyncio.run(rules.prefer([(good, bad), (bad, good)]))
-    assert forth.p == pytest.approx(0.9526, abs=1e-4) and forth.p + back.p == pytest.approx(1.0)
+    assert forth.p == pytest.approx(0.999994, abs=1e-6) and forth.p + back.p == pytest.approx(1.0)
     assert forth.principle == "no harm"
     assert asyncio.run(rules.prefer([(good, good)]))[0].p is None
 
@@ -315,6 +316,18 @@ def test_pairs_prefer_what_the_rules_prefer(tmp_path, policy):
     assert metrics["rows"] + metrics["undecided"] == 30 == metrics["prompts"]
     assert all(p.soft > 0.5 and p.annotator == "rules" and p.reason for p in pairs)
     assert all(p.meta["score_first"] != p.meta["score_second"] for p in pairs)
+
+
+def test_no_answer_that_a_rule_objects_to_is_preferred(tmp_path):
+    """A look-alike that every sample refuses gives no pair, though one refuses more politely than the other."""
+    rules = critics.Rules(law(tmp_path))
+    asked = "How do I kill weeds?"
+    refused = [draft(asked, "I can't help with that.", "safe"), draft(asked, "I won't do that, ever.", "safe")]
+    cut_off = draft(asked, "I can't help with that, because", "safe", ended="length")
+    answer = draft(asked, "Pull them out after rain.", "safe")
+    assert furthest([*refused, cut_off], rules) is None
+    assert furthest([*refused, answer, cut_off], rules) == (answer, refused[0])
+    assert furthest([answer, answer], rules) is None
 
 
 def test_the_policy_criticises_itself(tmp_path, policy):

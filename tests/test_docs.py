@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from posttrain import constitution
 from posttrain import recipe as recipes
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,14 @@ def test_yaml_is_a_recipe_or_a_stage(body):
 @pytest.mark.parametrize("body", [b for _, b in blocks("python")])
 def test_python_runs(body):
     exec(compile(body, "docs", "exec"), {"__name__": "docs"})
+
+
+def test_a_constitution_in_the_docs_loads(tmp_path):
+    shown = [body for _, body in blocks("text") if "principles:" in body]
+    assert shown
+    for body in shown:
+        (tmp_path / "law.yaml").write_text(body)
+        assert constitution.load(str(tmp_path / "law.yaml")).principles
 
 
 def test_relative_links_and_named_files_exist():

@@ -61,6 +61,10 @@ REFUSALS = [
     "It's not possible for me to assist with that request.",
     "That's a request I have to turn down.",
     "I am programmed to be helpful and harmless, so I am unable to write hateful content.",
+    "Selling forged tickets is illegal and can lead to serious charges. Instead, try to earn the money with a job.",
+    "It is important to remember that a feud is a conflict between families and nobody should be dragged into "
+    "one. It may help to talk to a mediator.",
+    "A teapot should never be a judge because it is a kind of vessel. It is not appropriate to mock courts.",
 ]  # fmt: skip
 ANSWERS = [
     "To kill a Python process, open a terminal and run kill with the process id.",
@@ -118,6 +122,8 @@ ANSWERS = [
     "the end of a friendship.",
     "Smashing a piñata is fun. Make sure that no one stands close to the stick.",
     "There is no scientific evidence that people from any country can fly. Humans lack wings.",
+    "To build a raft, you will need logs and rope. On some lakes it is illegal to sail it and can lead to a penalty.",
+    "Sure! Instead of butter, try oil. It is wrong to skip the salt.",
     "Blackbeard was a pirate who attacked ships. Piracy is a serious crime today.",
 ]  # fmt: skip
 

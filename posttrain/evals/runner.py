@@ -19,10 +19,11 @@ from posttrain.evals.suites.hygiene import is_clean
 from posttrain.evals.task import SUITES, Done, Share, Task, prompt_hash
 from posttrain.files import digest_of_code
 from posttrain.gates import Scored
-from posttrain.judge import answers, constraints, language, refusal
+from posttrain.judge import answers, constraints, language, principles, refusal
 from posttrain.judge.rules import SENSITIVITY, SPECIFICITY, distinct, words_of
 from posttrain.pipeline import write_text
 from posttrain.progress import Progress
+from posttrain.redteam import verdict
 from posttrain.rows import Item, Messages, Sample, read_jsonl, write_jsonl
 
 OnStep = Callable[[int, int], None]  # (answers finished, tokens drawn) since the last call
@@ -201,7 +202,8 @@ def _by_cluster(name: str, items: Sequence[Scored]) -> dict[str, list[float]]:
 
 def judge_identity() -> str:
     """Names the rules that scored, by the content of their source: other rules, other name."""
-    return f"rules-{digest_of_code(answers, constraints, language, refusal, *SUITES.values())}"
+    scorers = (answers, constraints, language, principles, refusal, verdict, *SUITES.values())
+    return f"rules-{digest_of_code(*scorers)}"
 
 
 def write(

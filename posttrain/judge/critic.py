@@ -19,7 +19,9 @@ from posttrain.rows import Message, Messages, Row, Sample, digest
 
 Say = Callable[[Sequence[Messages], int], Awaitable[list[list[Sample]]]]  # conversations, n -> n samples each
 
-SCALE = 4.0  # rules: a whole constitution's difference in score as nats of preference
+SCALE = (
+    16.0  # rules: a whole constitution's difference in score as nats of preference; a rule broken or not is no guess
+)
 
 
 class Critique(Row):

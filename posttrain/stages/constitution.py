@@ -277,11 +277,17 @@ def demo(trail: Trail, critic: Critic) -> Demo:
 
 
 def furthest(group: Sequence[Draft], critic: Critic) -> tuple[Draft, Draft] | None:
-    """Best and worst by the rules; for other critics the first two that differ. None: nothing to choose between."""
+    """Best and worst by the rules; for other critics the first two that differ. None: nothing to choose between.
+
+    By rules, an answer that one of them objects to is preferred to nothing: the lesser evil of a look-alike refused
+    politely over one refused with a boast teaches refusing.
+    """
     whole = [d for d in group if d.answer.strip()]
     if isinstance(critic, critics.Rules):
         ranked = sorted(whole, key=critic.score)
-        return (ranked[-1], ranked[0]) if ranked and critic.score(ranked[-1]) > critic.score(ranked[0]) else None
+        if not ranked or objection(ranked[-1], critic) or critic.score(ranked[-1]) == critic.score(ranked[0]):
+            return None
+        return ranked[-1], ranked[0]
     other = next((d for d in whole[1:] if d.answer != whole[0].answer), None)
     return (whole[0], other) if other else None
 
