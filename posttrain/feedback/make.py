@@ -17,7 +17,7 @@ from posttrain.agreement import dawid_skene
 from posttrain.dataset.clean import held_out
 from posttrain.dataset.text import plain
 from posttrain.errors import UserError
-from posttrain.feedback.comparisons import Comparison, by_item, comparisons, gold_marks, labels
+from posttrain.feedback.said import Contest, by_item, comparisons, gold_marks, labels
 from posttrain.rows import Demo, Message, Messages, Pair, Ranking, Rating, Row, Thumb
 from posttrain.store.rows import TaskItem, Vote
 
@@ -255,7 +255,7 @@ def pairs(source: Source) -> list[Row]:
     return made
 
 
-def _pair(source: Source, told: Comparison) -> Pair:
+def _pair(source: Source, told: Contest) -> Pair:
     mean = _settled([s.first for s in told.said], source.how)
     first = mean >= 0.5
     better, worse = (told.first, told.second) if first else (told.second, told.first)

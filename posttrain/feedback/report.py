@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from posttrain import agreement
 from posttrain.agreement import Bias, Labels, Level, Share
-from posttrain.feedback.comparisons import by_item, comparisons, gold_marks, plain_labels, preferences
+from posttrain.feedback.said import by_item, comparisons, gold_marks, plain_labels, preferences
 from posttrain.stats import Interval
 from posttrain.store.rows import TaskItem, Vote
 

@@ -30,7 +30,7 @@ class Said(NamedTuple):
         return None if self.strength is None else (self.strength - 1) * (1.0 if self.first else -1.0)
 
 
-class Comparison(NamedTuple):
+class Contest(NamedTuple):
     """Everything said of two answers (indices in item order) of an item."""
 
     item: TaskItem
@@ -47,7 +47,7 @@ def by_item(items: Iterable[TaskItem], votes: Iterable[Vote]) -> dict[str, tuple
     return {item.id: (item, found[item.id]) for item in items if item.id in found}
 
 
-def comparisons(item: TaskItem, votes: Sequence[Vote]) -> list[Comparison]:
+def comparisons(item: TaskItem, votes: Sequence[Vote]) -> list[Contest]:
     """The comparisons that an item's votes make; votes of other kinds make none."""
     said: dict[tuple[int, int], list[Said]] = defaultdict(list)
     for vote in votes:
@@ -57,7 +57,7 @@ def comparisons(item: TaskItem, votes: Sequence[Vote]) -> list[Comparison]:
             for i, j in combinations(range(len(vote.ranks)), 2):
                 gap = vote.ranks[j] - vote.ranks[i]
                 said[i, j].append(Said(vote, 0.5 if not gap else float(gap > 0), None))
-    return [Comparison(item, i, j, told) for (i, j), told in sorted(said.items())]
+    return [Contest(item, i, j, told) for (i, j), told in sorted(said.items())]
 
 
 def preferences(items: Sequence[TaskItem], votes: Sequence[Vote]) -> Labels:
