@@ -13,7 +13,7 @@ never averaged: safety is not traded against capability.
 Left out on purpose: reading and writing files (stages/gate.py), unpaired comparison, tests on one report alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -127,6 +127,7 @@ class Result(Row):
     p_holm: float | None = None
     more_items: int | None = None
     broken: tuple[str, ...] = ()
+    pins: int = 0  # cases that the rule pins here
 
 
 class Decision(Row):
@@ -293,17 +294,18 @@ def _measure(rule: Rule, candidate: Report, baseline: Report) -> Result:
     """The numbers of a rule; its verdict waits for Holm."""
     compared = compare(rule.metric, candidate, baseline) if rule.bar is not None else None
     worse = p_worse(compared, rule.bar) if compared and rule.bar is not None else None
-    broken = tuple(_broken(rule, candidate, baseline))
-    return Result(rule=rule, verdict="pass", reason="", compared=compared, p_worse=worse, broken=broken)
+    pins, broken = _pins(rule, candidate, baseline)
+    return Result(rule=rule, verdict="pass", reason="", compared=compared, p_worse=worse, broken=broken, pins=pins)
 
 
-def _broken(rule: Rule, candidate: Report, baseline: Report) -> Iterable[str]:
-    """Pinned items that are missing or not right in the candidate."""
+def _pins(rule: Rule, candidate: Report, baseline: Report) -> tuple[int, tuple[str, ...]]:
+    """(how many items are pinned, those that are missing or not right in the candidate)."""
     best = 1.0 if candidate.better.get(rule.metric, baseline.better.get(rule.metric, True)) else 0.0
     values, before = (
         {item.name: item.metrics.get(rule.metric) for item in report.items} for report in (candidate, baseline)
     )
-    return (name for name in pinned_names(rule, values, before, best) if values.get(name) != best)
+    names = pinned_names(rule, values, before, best)
+    return len(names), tuple(name for name in names if values.get(name) != best)
 
 
 def pinned_names(
@@ -335,10 +337,10 @@ def _settle(result: Result, same_judge: bool) -> Result:
         reason = f"{rule.metric}: pinned case {shown} is missing or not right any more"
         return result.model_copy(update={"verdict": "fail", "reason": reason})
     if compared is None or rule.bar is None:
-        which = {"all": "all", "kept": "all that the baseline has right of the"}.get(
-            str(rule.pinned), f"all {len(rule.pinned)}"
-        )
-        reason = f"{rule.metric}: {which} pinned cases hold"
+        whose = " that the baseline has right" if rule.pinned == "kept" else ""
+        reason = f"{rule.metric}: all {result.pins} pinned cases{whose} hold"
+        if not result.pins:
+            reason = f"{rule.metric}: no pinned case{whose}, so this rule holds nothing"
         return result.model_copy(update={"reason": reason})
     verdict, why = _verdict(compared, rule.bar, result.p_holm or 0.0)
     if not same_judge:
