@@ -86,15 +86,18 @@ def page(name: str, recipe: str, nodes: Sequence[Node], outcome: Outcome | None,
 
 
 def verdict(run: Run, outcome: Outcome | None) -> Verdict:
-    """The worst gate speaks for the run."""
+    """The worst gate speaks for the run, the last of those that are alike."""
     if not run.gates:
         return Verdict("", words.TITLES[""], ["Nothing decided whether the model may be released."])
     order = {"fail": 0, "inconclusive": 1, "pass": 2}
-    worst = min(run.gates, key=lambda g: order[g.decision.verdict])
+    worst = min(reversed(run.gates), key=lambda g: order[g.decision.verdict])
     lines = words.verdict_lines(worst.decision, *_compared_names(run, worst.node))
     if outcome and outcome.skipped:
         lines.append(f"Not run because of it: {words.listed(list(outcome.skipped))}.")
-    return Verdict(worst.decision.verdict, words.TITLES[worst.decision.verdict], lines)
+    title = words.TITLES[worst.decision.verdict]
+    if worst.decision.verdict == "pass" and len(run.gates) > 1:
+        title = f"All {len(run.gates)} gates passed"
+    return Verdict(worst.decision.verdict, title, lines)
 
 
 def _side(run: Run, node: Node, edge: str) -> Report | None:
