@@ -136,11 +136,12 @@ def test_a_worker_that_is_killed_loses_no_vote_and_is_replaced(server, cheap_pas
         command = ["posttrain", "label", "--project", "p", "--db", url, "--port", "0", "--workers", "2"]
         with subprocess.Popen([sys.executable, "-um", *command], stdout=subprocess.PIPE, text=True) as process:
             base = next(m[0] for line in process.stdout if (m := re.search(r"http://[\d.:]+(?=/p/p )", line)))
-            before = _workers(process.pid)
+            while len(before := _workers(process.pid)) < 2:  # the second may come a moment after the first line
+                time.sleep(0.05)
             people = [threading.Thread(target=_answers, args=(base, token, receipts)) for token in tokens]
             for one in people:
                 one.start()
-            while len(receipts) < 30:
+            while len(receipts) < 30 and all(one.is_alive() for one in people):
                 time.sleep(0.01)
             os.kill(before[0], signal.SIGKILL)
             for one in people:
