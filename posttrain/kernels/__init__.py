@@ -23,6 +23,7 @@ from torch import Tensor
 from posttrain import bundled
 
 SOURCES = {name: Path(__file__).with_name(f"{name}.c") for name in ("attention", "decode")}
+SHARED = Path(__file__).with_name("vec.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
 DTYPES = (torch.float32, torch.bfloat16)
 LANES = 16  # head sizes are multiples of this
@@ -107,7 +108,8 @@ def library(name: str) -> ctypes.CDLL | None:
 def _compiled(source: Path, compiler: str) -> Path:
     """The shared library in the cache, made if need be. Its name says what it was made of, and for which processor."""
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-    digest = sha256("\n".join((source.read_text(), *FLAGS, compiler, flags)).encode()).hexdigest()[:16]
+    made_of = (source.read_text(), SHARED.read_text(), *FLAGS, compiler, flags)
+    digest = sha256("\n".join(made_of).encode()).hexdigest()[:16]
     path = bundled.cache() / "kernels" / f"{source.stem}-{digest}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,18 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vec.h"
+
 #ifdef __AVX512F__
-#define VL 16
 #define NV 4 /* vectors in a tile's row: NV MR accumulators, NV rows of B and one broadcast fill the registers */
 #else
-#define VL 8
 #define NV 2
 #endif
 #define MR 6
 #define ROWS 48 /* query rows of a block */
-
-typedef float vec __attribute__((vector_size(VL * 4), aligned(4)));
-typedef int32_t ivec __attribute__((vector_size(VL * 4), aligned(4)));
 
 typedef struct {
     void *at;
@@ -78,24 +75,10 @@ static void store_row(const tensor *x, int64_t t, int64_t h, int64_t n, const fl
     }
 }
 
-/* exp for x <= 88, 2 ulp: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' coefficients); below -87 zero */
-static inline vec exp_of(vec x) {
-    const vec magic = (vec){} + 12582912.0f;
-    vec live = x;
-    ivec low = x < ((vec){} - 87.0f);
-    live = (vec)(((ivec)live & ~low));
-    vec n = live * 1.44269504f + magic - magic;
-    vec r = live - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = (vec){} + 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    ivec power = __builtin_convertvector(n, ivec) + 127;
-    vec two = (vec)(power << 23);
-    return (vec)((ivec)(p * two) & ~low);
+static inline float lanes(vec x) {
+    float sum = 0;
+    for (int j = 0; j < VL; j++) sum += x[j];
+    return sum;
 }
 
 /* --- products ----------------------------------------------------------------------------------------------------- */
@@ -214,8 +197,7 @@ static float soften(float *row, int64_t n, float *sum) {
         *(vec *)(row + j) = p;
         total += p;
     }
-    *sum = 0;
-    for (int j = 0; j < VL; j++) *sum += total[j];
+    *sum = lanes(total);
     return top + logf(*sum);
 }
 
@@ -245,10 +227,8 @@ static void forward_segment(shape z, tensor q, tensor k, tensor v, tensor out, f
 
 static float dot(const float *a, const float *b, int64_t n) {
     vec sum = {};
-    float total = 0;
     for (int64_t d = 0; d < n; d += VL) sum += *(const vec *)(a + d) * *(const vec *)(b + d);
-    for (int j = 0; j < VL; j++) total += sum[j];
-    return total;
+    return lanes(sum);
 }
 
 /* gradients of one row's scores: row holds s, then p; slope holds dp, then ds */
@@ -334,55 +314,60 @@ static int64_t widest(const int64_t *s, int64_t n) {
     return up(most, VL);
 }
 
-/* 0: done; 1: segments that are not families; 2: no memory */
-int forward(shape z, tensor q, tensor k, tensor v, tensor out, float *lse, const int64_t *segments) {
-    int64_t *starts = malloc((size_t)(z.n + 1) * 8), count = starts ? families(segments, z.n, starts) : -1, w = widest(segments, z.n);
+typedef struct {
+    shape z;
+    tensor g, q, k, v, out, dq, dk, dv;
+    float *lse;
+} problem;
+
+static void forward_family(const problem *x, const int64_t *s, int64_t n, int64_t kv, float *work) {
+    for (int64_t i = 0; i < n; i++) forward_segment(x->z, x->q, x->k, x->v, x->out, x->lse, s + 4 * i, kv, work);
+}
+
+static void backward_family(const problem *x, const int64_t *s, int64_t n, int64_t kv, float *work) {
+    int64_t tokens = n > 1 ? s[1] - s[0] : 0, prefix = tokens * x->z.size; /* of a prefix that branches add to */
+    float *before_k = prefix ? work : NULL, *before_v = prefix ? work + prefix : NULL;
+    memset(work, 0, (size_t)prefix * 8);
+    for (int64_t i = 0; i < n; i++)
+        backward_segment(x->z, x->g, x->q, x->k, x->v, x->out, x->lse, x->dq, x->dk, x->dv, s + 4 * i, kv, before_k,
+                         before_v, work + 2 * prefix);
+    for (int64_t j = 0; j < tokens; j++) {
+        store_row(&x->dk, s[0] + j, kv, x->z.size, before_k + j * x->z.size, x->z.scale);
+        store_row(&x->dv, s[0] + j, kv, x->z.size, before_v + j * x->z.size, 1);
+    }
+}
+
+/* work_on(family, key head) for all of them; each gets room for by_key floats for every key of the widest segment and
+   `fixed` more. 0: done; 1: segments that are not families; 2: no memory */
+static int each_family(const problem *x, const int64_t *segments, int64_t by_key, int64_t fixed,
+                       void (*work_on)(const problem *, const int64_t *, int64_t, int64_t, float *)) {
+    int64_t *starts = malloc((size_t)(x->z.n + 1) * 8), count = starts ? families(segments, x->z.n, starts) : -1;
+    size_t floats = (size_t)(widest(segments, x->z.n) * by_key + fixed);
     int failed = count < 0;
     if (!failed) {
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int64_t f = 0; f < count; f++)
-            for (int64_t kv = 0; kv < z.kv; kv++) {
-                float *work = room((size_t)(2 * w * z.size + 2 * ROWS * z.size + ROWS * w));
-                if (!work) {
+            for (int64_t kv = 0; kv < x->z.kv; kv++) {
+                float *work = room(floats);
+                if (work) {
+                    work_on(x, segments + 4 * starts[f], starts[f + 1] - starts[f], kv, work);
+                } else {
 #pragma omp atomic write
                     failed = 2;
-                    continue;
                 }
-                for (int64_t s = starts[f]; s < starts[f + 1]; s++)
-                    forward_segment(z, q, k, v, out, lse, segments + 4 * s, kv, work);
             }
     }
     free(starts);
     return failed;
 }
 
-int backward(shape z, tensor g, tensor q, tensor k, tensor v, tensor out, const float *lse, tensor dq, tensor dk,
-             tensor dv, const int64_t *segments) {
-    int64_t *starts = malloc((size_t)(z.n + 1) * 8), count = starts ? families(segments, z.n, starts) : -1, w = widest(segments, z.n);
-    int failed = count < 0;
-    if (!failed) {
-#pragma omp parallel for schedule(dynamic) collapse(2)
-        for (int64_t f = 0; f < count; f++)
-            for (int64_t kv = 0; kv < z.kv; kv++) {
-                const int64_t *first = segments + 4 * starts[f];
-                int64_t prefix = starts[f + 1] - starts[f] > 1 ? (first[1] - first[0]) * z.size : 0;
-                float *work = room((size_t)(7 * w * z.size + 3 * ROWS * z.size + 2 * ROWS * w));
-                if (!work) {
-#pragma omp atomic write
-                    failed = 2;
-                    continue;
-                }
-                float *before_k = prefix ? work : NULL, *before_v = prefix ? work + prefix : NULL;
-                memset(work, 0, (size_t)prefix * 8);
-                for (int64_t s = starts[f]; s < starts[f + 1]; s++)
-                    backward_segment(z, g, q, k, v, out, lse, dq, dk, dv, segments + 4 * s, kv, before_k, before_v,
-                                     work + 2 * prefix);
-                for (int64_t j = 0; j < first[1] - first[0] && prefix; j++) {
-                    store_row(&dk, first[0] + j, kv, z.size, before_k + j * z.size, z.scale);
-                    store_row(&dv, first[0] + j, kv, z.size, before_v + j * z.size, 1);
-                }
-            }
-    }
-    free(starts);
-    return failed;
+int forward(shape z, tensor q, tensor k, tensor v, tensor out, float *lse, const int64_t *segments) {
+    problem x = {.z = z, .q = q, .k = k, .v = v, .out = out, .lse = lse};
+    return each_family(&x, segments, 2 * z.size + ROWS, 2 * ROWS * z.size, forward_family);
+}
+
+int backward(shape z, tensor g, tensor q, tensor k, tensor v, tensor out, float *lse, tensor dq, tensor dk, tensor dv,
+             const int64_t *segments) {
+    problem x = {.z = z, .g = g, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .lse = lse};
+    return each_family(&x, segments, 7 * z.size + 2 * ROWS, 3 * ROWS * z.size, backward_family);
 }

@@ -14,26 +14,19 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
 
-#ifdef __AVX512F__
-#define VL 16
-#else
-#define VL 8
-#endif
+#include "vec.h"
+
 #define MT 6 /* rows of x and weights in a tile of sums: MT NT accumulators */
 #ifdef __AVX512F__
+#include <immintrin.h>
 #define NT 4
 #else
 #define NT 2
 #endif
 
-typedef float vec __attribute__((vector_size(VL * 4), aligned(4)));
 typedef uint16_t half __attribute__((vector_size(VL * 2), aligned(2)));
 typedef uint32_t uvec __attribute__((vector_size(VL * 4), aligned(4)));
-typedef int32_t ivec __attribute__((vector_size(VL * 4), aligned(4)));
 
 typedef struct {
     const void *norm_in, *q, *k, *v, *o, *norm_mid, *gate, *up, *down; /* weights; norms too are in the weights' type */
@@ -94,21 +87,6 @@ static inline __m128 four_totals(const vec x[4]) { /* a quarter of the work of f
     return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 }
 #endif
-
-static inline vec exp_of(vec x) { /* as in attention.c */
-    const vec magic = (vec){} + 12582912.0f;
-    ivec low = x < ((vec){} - 87.0f);
-    vec live = (vec)((ivec)x & ~low), n = live * 1.44269504f + magic - magic;
-    vec r = live - n * 0.693359375f + n * 2.12194440e-4f, p = (vec){} + 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    ivec power = __builtin_convertvector(n, ivec) + 127;
-    return (vec)((ivec)(p * (vec)(power << 23)) & ~low);
-}
 
 /* --- products ----------------------------------------------------------------------------------------------------- */
 
