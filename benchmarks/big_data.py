@@ -57,18 +57,20 @@ def watched(command: list[str]) -> tuple[float, float, float]:
     return time.monotonic() - start, own, whole
 
 
-def measure(rows: int, how: str, dedupe: str, folder: Path) -> None:
+def measure(rows: int, how: str, dedupe: str, folder: Path) -> dict[str, tuple[float, float, float]]:
+    """By stage, what `watched` says of it; one line of it is printed."""
     data, recipe = folder / f"rows-{rows}.jsonl", folder / f"{how}-{rows}.yaml"
     if not data.exists():
         conversations(data, rows)
     recipe.write_text(RECIPE.format(how=how, path=data, holdout=64 / rows, dedupe=dedupe))
-    told = [f"{rows:>9,}", f"{how:>7}", f"{data.stat().st_size >> 20:>6} MiB"]
+    told, found = [f"{rows:>9,}", f"{how:>7}", f"{data.stat().st_size >> 20:>6} MiB"], {}
     for stage in ("base", "demos", "sft", "again"):
         command = [sys.executable, "-m", "posttrain", "run", str(recipe), "--runs", str(folder), "--only", stage]
-        seconds, own, whole = watched(command)
+        seconds, own, whole = found[stage] = watched(command)
         if stage != "base":
             told.append(f"{stage} {seconds:6.0f} s {own:6.0f} own {whole:6.0f} with files")
     print(" | ".join(told), flush=True)
+    return found
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
     python benchmarks/rl_seeds.py                                     # SFT first, then five seeds each of GRPO and PPO
     python benchmarks/rl_seeds.py --policy runs/assistant/sft-...     # with a policy that is there already
     python benchmarks/rl_seeds.py --seeds 0 --algorithm grpo --set rl.steps=10
+    python benchmarks/rl_seeds.py --suite sums_below_100 --set problems.path=bundled:additions    # sums instead
 
 The knobs are those of recipes/grpo.yaml; PPO is the same recipe with what PPO below says. Every run starts from the
-same policy and is asked the 300 problems of the suite `compare` before and after: once greedily (the way of a
+same policy and is asked the problems of the suite (300 of `compare`) before and after: once greedily (the way of a
 released model) and once at temperature 1 (the policy that was trained). Printed and written to benchmarks/results: each
 run with McNemar's p and a 95% interval of the paired difference, mean and spread over seeds, seconds of the training.
 A run has diverged when its stage raised (a gradient or a loss that is not finite) or when it ended below the policy it
@@ -33,7 +34,6 @@ from posttrain.stages.gate import read_report
 from posttrain.stages.rl import Rl
 
 HERE = Path(__file__).parent
-METRIC = "compare.accuracy"
 PPO = {  # without the bonus for entropy all groups are flat after ten rollouts, and half of them wrong
     "rl.algorithm": "{type: ppo, entropy: 0.02, critic: {separate: false}, kl: {where: none, watch: false}}",
     "rl.steps": "24",
@@ -56,7 +56,9 @@ def main() -> None:
     for algorithm, facts in summary.items():
         print(f"{algorithm}: " + json.dumps(facts))
     path = HERE / "results" / f"rl_seeds-{datetime.now(UTC):%Y%m%d}.json"
-    (given.write or path).write_text(json.dumps({"overrides": given.set, "summary": summary, "runs": runs}, indent=1))
+    (given.write or path).write_text(
+        json.dumps({"suite": given.suite, "overrides": given.set, "summary": summary, "runs": runs}, indent=1)
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -65,6 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--policy", default="", help="an SFT model; trained by the recipe when not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--algorithm", nargs="+", default=["grpo", "ppo"], choices=["grpo", "ppo"])
+    parser.add_argument("--suite", default="compare", help="a suite with the metric `accuracy`")
     parser.add_argument("--set", nargs="*", default=[], help="overrides of the recipe, as in rl.lr=1e-4")
     parser.add_argument("--write", type=Path, help="the result's file; benchmarks/results/rl_seeds-DATE.json")
     given = parser.parse_args()
@@ -85,7 +88,7 @@ def stages(given: argparse.Namespace, algorithm: str, seed: int) -> dict[str, St
     made |= {"problems": named["problems"], run: named["rl"]}
     for way, temperature in WAYS.items():
         for when, policy in (("before", "sft"), (run, run)):
-            how = {"suites": ("compare",), "max_new": named["rl"].sampling.max_new, "temperature": temperature}
+            how = {"suites": (given.suite,), "max_new": named["rl"].sampling.max_new, "temperature": temperature}
             made[f"{when}_{way}"] = Evaluate(policy=policy, **how)
     return made
 
@@ -111,7 +114,7 @@ def one(given: argparse.Namespace, algorithm: str, seed: int, clock: dict[str, f
     facts |= {"seconds": record.seconds, "processor_seconds": clock.get(folders[run].name, 0.0)}
     for way in WAYS:
         facts[way] = gates.compare(
-            METRIC, read_report(folders[f"{run}_{way}"]), read_report(folders[f"before_{way}"])
+            f"{given.suite}.accuracy", read_report(folders[f"{run}_{way}"]), read_report(folders[f"before_{way}"])
         ).model_dump(include={"n", "baseline", "candidate", "difference", "low", "high", "gained", "lost", "p_changed"})
     log = [json.loads(line) for line in (folders[run] / "log.jsonl").read_text().splitlines()]
     facts["held"] = [[e["step"], round(e["held_reward"], 4)] for e in log if "held_reward" in e]

@@ -87,3 +87,15 @@ def test_an_empty_file_of_prompts(home, tmp_path):
     with pytest.raises(UserError, match="no prompt to answer"):
         work = SamplePairs(policy="p", prompts=str(tmp_path / "none.jsonl"))
         work.run(Inputs({"policy": (home,)}), tmp_path, Runtime())
+
+
+def test_prompts_of_several_files_are_shuffled_together(home, tmp_path):
+    more = tmp_path / "more.jsonl"
+    write_jsonl(
+        more, [Item(id=f"m{n}", cluster="m", messages=(Message(role="user", content="two"),)) for n in range(6)]
+    )
+    files, rule = (str(home / "items.jsonl"), str(more)), {"type": "regex", "pattern": "[a-m]"}
+    alone = SampleDemos(policy="p", prompts=files[0])
+    work = SampleDemos(policy="p", prompts=files, n=2, max_new=2, limit=9, judge=rule)
+    assert work.identity() != alone.identity()
+    assert work.run(Inputs({"policy": (home,)}), tmp_path, Runtime(precision="fp32"))["prompts"] == 9

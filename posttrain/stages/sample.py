@@ -38,14 +38,14 @@ class Scored(NamedTuple):
 
 
 class Sampled(Stage):
-    """prompts: a bundled name or a JSONL file of items. n: answers sampled for each. judge: a reward by name; a reward
+    """prompts: bundled names or JSONL files of items. n: answers sampled for each. judge: a reward by name; a reward
     model is one of the edge `reward_models`."""
 
     places: ClassVar[frozenset[str]] = frozenset({"prompts"})
 
     policy: Annotated[str, Ref("policy")]
     reward_models: Annotated[tuple[str, ...] | str | None, Ref("reward")] = None
-    prompts: str = "bundled:prompts"
+    prompts: str | tuple[str, ...] = "bundled:prompts"
     judge: rewards.AnyReward = {"type": "asked"}  # type: ignore[valid-type]
     n: int = Field(default=4, ge=2)
     temperature: float = Field(default=0.8, gt=0)
@@ -55,11 +55,12 @@ class Sampled(Stage):
     seed: int = 0
 
     def identity(self) -> dict[str, str]:
-        found = {"prompts": digest(self._path().read_text(encoding="utf-8"))}
+        found = {"prompts": digest("".join(path.read_text(encoding="utf-8") for path in self._paths()))}
         return found | rewards.source_identity({"judge": self.judge})
 
-    def _path(self) -> Path:
-        return bundled.rows_or_file(self.prompts, "prompts")
+    def _paths(self) -> list[Path]:
+        names = (self.prompts,) if isinstance(self.prompts, str) else self.prompts
+        return [bundled.rows_or_file(name, "prompts") for name in names]
 
     def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Any]:
         """The rows that a prompt and its answers give."""
@@ -71,11 +72,11 @@ class Sampled(Stage):
         from posttrain.sampler import Sampling
         from posttrain.sampler.local import Local
 
-        items = list(read_jsonl(self._path(), Item))
+        items = [item for path in self._paths() for item in read_jsonl(path, Item)]
         random.Random(self.seed).shuffle(items)
         items = items[: self.limit]
         if not items:
-            raise UserError("there is no prompt to answer", where=self.prompts)
+            raise UserError("there is no prompt to answer", where=f"prompts: {self.prompts}")
         judge = self._judge(inputs, runtime)
         chat = load_chat(inputs.one("policy"))
         model = load_model(inputs.one("policy"), runtime, train=False)
