@@ -67,7 +67,7 @@ def serve_many(make: Callable[[], Any], listener: socket.socket, workers: int, *
         process.start()
         return process
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _stop)
     running = [begun() for _ in range(workers)]
     try:
         while True:
@@ -79,6 +79,11 @@ def serve_many(make: Callable[[], Any], listener: socket.socket, workers: int, *
             process.terminate()
         for process in running:
             process.join(10)
+
+
+def _stop(*_: Any) -> None:
+    """Not by way of SIGINT, which a shell lets programs in the background ignore."""
+    raise KeyboardInterrupt
 
 
 def _worker(make: Callable[[], Any], listener: socket.socket, options: dict[str, Any]) -> None:

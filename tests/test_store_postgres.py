@@ -134,7 +134,8 @@ def test_a_worker_that_is_killed_loses_no_vote_and_is_replaced(server, cheap_pas
         project(store, 60, labels_per_item=2, max_labels=3)
         tokens = [store.api_token(person(store), "test") for _ in range(6)]
         command = ["posttrain", "label", "--project", "p", "--db", url, "--port", "0", "--workers", "2"]
-        with subprocess.Popen([sys.executable, "-um", *command], stdout=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, "-um", *command]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_in_the_background) as process:
             base = next(m[0] for line in process.stdout if (m := re.search(r"http://[\d.:]+(?=/p/p )", line)))
             while len(before := _workers(process.pid)) < 2:  # the second may come a moment after the first line
                 time.sleep(0.05)
@@ -155,6 +156,11 @@ def test_a_worker_that_is_killed_loses_no_vote_and_is_replaced(server, cheap_pas
         assert set(receipts) <= {v.id for v in votes} and store.verify("p").ok
         assert max(Counter((v.item, v.person) for v in votes).values()) == 1
         recount(store)
+
+
+def _in_the_background():
+    """As a script's shell starts what it does not wait for: SIGINT is ignored, SIGTERM must do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _workers(parent):
