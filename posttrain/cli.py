@@ -6,6 +6,7 @@ Left out on purpose: logic. Everything here calls something that can be called f
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point: errors a person can mend become one message, everything else keeps its traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers and containers say Ctrl-C that way
     sys.exit(guarded(lambda: app(args=argv, standalone_mode=False)))
 
 

@@ -234,23 +234,27 @@ def train(
 
 @contextmanager
 def _stop_between_steps() -> Iterator[list[int]]:
-    """Ctrl-C fills the list and lets the step end, so that a checkpoint can be written; a second one stops at once."""
+    """Ctrl-C fills the list and lets the step end, so that a checkpoint can be written; a second one stops at once.
+
+    So does SIGTERM from a scheduler; of several processes it ends one that waits for others in vain (parallel.py).
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked  # only the main thread gets signals
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, _: Any) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
 
-    signal.signal(signal.SIGINT, ask)
+    heard = (signal.SIGINT, signal.SIGTERM) if parallel.world() == 1 else (signal.SIGINT,)
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finish(out: Path) -> None:

@@ -134,7 +134,8 @@ def test_killed_anywhere_and_resumed_the_weights_are_the_same(home, whole, tmp_p
     assert not list(tmp_path.glob("recipe/*.part"))
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(home, whole, tmp_path):
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(home, whole, tmp_path, asked):
     command = [sys.executable, "-m", "posttrain", "run", str(home / "recipe.yaml"), "--runs", str(tmp_path)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"}
@@ -143,7 +144,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(home, whole, tmp_path):
         if "held out;" in line:  # the model is loaded, training begins
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "run the same command again" in said and "Traceback" not in said
