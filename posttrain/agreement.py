@@ -6,20 +6,20 @@ Left out on purpose: reading votes (feedback.py), plots, models that need a samp
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from math import isfinite, nan
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from math import nan
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posttrain.stats import Interval, wilson
+from posttrain.stats import wilson
+from posttrain.stats import with_interval as with_interval  # of every measure here
 
 Array = NDArray[np.float64]
 Label = Hashable
 Labels = Sequence[tuple[str, str, Label]]  # (item, person, label)
 Level = Literal["nominal", "ordinal", "interval"]
-DRAWS = 1000
 
 
 # ---- chance-corrected agreement --------------------------------------------------------------------------------------
@@ -109,25 +109,6 @@ def counts(labels: Labels, categories: Sequence[Label] = ()) -> tuple[Array, lis
     for item, _, label in labels:
         count_NK[row[item], column[label]] += 1
     return count_NK, known, items
-
-
-def with_interval(
-    fn: Callable[..., float], *of_N: ArrayLike, level: float = 0.95, draws: int = DRAWS, seed: int = 0
-) -> Interval:
-    """fn(*of_N) with a percentile bootstrap over items, the first axis of every array, drawn together (Efron 1979).
-
-    Draws in which the value is not defined (all votes alike, say) are left out; the interval is nan when all are.
-    """
-    arrays = [np.asarray(a) for a in of_N]
-    n, value = len(arrays[0]), fn(*arrays)
-    if n == 0 or not isfinite(value):
-        return Interval(nan, nan, nan, n)
-    rng = np.random.default_rng(seed)
-    indices = (rng.integers(0, n, n) for _ in range(draws))
-    drawn = [fn(*(a[index] for a in arrays)) for index in indices]
-    good = [x for x in drawn if isfinite(x)]
-    low, high = np.quantile(good, [0.5 - level / 2, 0.5 + level / 2]) if good else (nan, nan)
-    return Interval(float(value), float(low), float(high), n)
 
 
 # ---- one annotator's reliability -------------------------------------------------------------------------------------

@@ -101,22 +101,14 @@ def reliability(margin_N: Array) -> list[dict[str, float]]:
         here = index == b
         n, hits = int(here.sum()), float(right[here].sum())
         low, high = stats.wilson(hits, n)
-        rows.append(
-            {
-                "confidence": float(confidence[here].mean()),
-                "accuracy": hits / n,
-                "low": low,
-                "high": high,
-                "n": float(n),
-            }
-        )
+        sure = float(confidence[here].mean())
+        rows.append({"confidence": sure, "accuracy": hits / n, "low": low, "high": high, "n": float(n)})
     return rows
 
 
 def expected_calibration_error(margin_N: Array) -> float:
-    """sum_b n_b / N |accuracy_b - confidence_b| (Naeini et al. 2015), BINS equal bins of confidence from 0.5 to 1."""
-    rows, n = reliability(margin_N), len(margin_N)
-    return float(sum(r["n"] / n * abs(r["accuracy"] - r["confidence"]) for r in rows))
+    """stats.calibration_error over BINS equal bins of confidence from 0.5 to 1."""
+    return stats.calibration_error(*_confident(margin_N))
 
 
 def histogram(margin_N: Array, bins: int = 24) -> dict[str, list[float]]:

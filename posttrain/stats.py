@@ -5,8 +5,8 @@ they are not independent, so they are resampled together.
 Left out on purpose: plots, agreement between annotators, Bradley-Terry (they come with the feedback store).
 """
 
-from collections.abc import Sequence
-from math import ceil, inf, sqrt
+from collections.abc import Callable, Hashable, Sequence
+from math import ceil, inf, isfinite, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +110,46 @@ def percentiles(means_D: Array, level: float = 0.95) -> tuple[float, float]:
     """The middle `level` of bootstrap means."""
     low, high = np.quantile(means_D, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
+
+
+def with_interval(
+    fn: Callable[..., float],
+    *of_N: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """fn(*of_N), any statistic, with a percentile bootstrap over items, the first axis of every array (Efron 1979).
+
+    clusters: of each item; whole clusters are drawn then, unless there are fewer than FEW_CLUSTERS. Draws in which the
+    value is not defined (all votes alike, say) are left out; the interval is nan when all are.
+    """
+    arrays = [np.asarray(a) for a in of_N]
+    n, value = len(arrays[0]), fn(*arrays)
+    if n == 0 or not isfinite(value):
+        return Interval(nan, nan, nan, n)
+    members: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(range(n) if clusters is None else clusters):
+        members.setdefault(cluster, []).append(i)
+    groups = [np.array(m) for m in members.values()] if FEW_CLUSTERS <= len(members) < n else None
+    size, rng, good = len(groups) if groups else n, np.random.default_rng(seed), []
+    for _ in range(draws):
+        drawn = rng.integers(0, size, size)
+        index = drawn if groups is None else np.concatenate([groups[g] for g in drawn])
+        if isfinite(x := fn(*(a[index] for a in arrays))):
+            good.append(x)
+    low, high = percentiles(np.array(good), level) if good else (nan, nan)
+    return Interval(float(value), low, high, n)
+
+
+def calibration_error(confidence_N: ArrayLike, right_N: ArrayLike, bin_N: ArrayLike) -> float:
+    """sum_b n_b / N |accuracy_b - confidence_b| (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599).
+
+    0 is perfect; it is never below 0, so few items make it look worse than it is.
+    """
+    gap_N = np.asarray(confidence_N, dtype=float) - np.asarray(right_N, dtype=float)
+    return float(np.abs(np.bincount(np.asarray(bin_N), gap_N)).sum() / len(gap_N))
 
 
 def effective_n(value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None) -> float:

@@ -21,8 +21,8 @@ from posttrain.agreement import (
     length_bias,
     majority,
     position_bias,
-    with_interval,
 )  # fmt: skip
+from posttrain.stats import with_interval
 
 PANDALM = Path(__file__).parents[2] / "shared/data/pandalm-testset/testset-v1.json"
 nan = float("nan")

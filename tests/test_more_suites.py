@@ -6,6 +6,7 @@ from math import log
 import numpy as np
 import pytest
 
+from posttrain import stats
 from posttrain.evals import calibrate, runner, task
 from posttrain.evals.suites import attacks, bias, calibration, diversity, facts, multi_turn, support
 from posttrain.evals.task import Done, Task
@@ -59,7 +60,7 @@ def test_the_interval_covers_the_truth_nineteen_times_in_twenty():
     truth = calibrate.area(*draw(400_000))
     inside = 0
     for _ in range(40):
-        found = calibrate.with_interval(calibrate.area, *draw(120), range(120), draws=200)
+        found = stats.with_interval(calibrate.area, *draw(120), clusters=range(120), draws=200)
         inside += found.low <= truth <= found.high
     assert inside >= 33  # binomial(40, 0.95) is below 33 one time in a thousand
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posttrain import agreement
+from posttrain import agreement, stats
 from posttrain.agreement import Bias, Labels, Level, Share
 from posttrain.feedback.said import by_item, comparisons, gold_marks, plain_labels, preferences
 from posttrain.stats import Interval
@@ -63,7 +63,7 @@ def agreement_of(labels: Labels, level: Level, draws: int) -> dict[str, Any]:
         return lambda count: fn(count.reshape(-1, count.shape[-1]))
 
     def measure(fn: Callable[[Array], float]) -> dict[str, float | int | None]:
-        return _interval(agreement.with_interval(flat(fn), count_INK, draws=draws))
+        return _interval(stats.with_interval(flat(fn), count_INK, draws=draws))
 
     return {
         "level": level, "items": len(count_INK),
@@ -105,7 +105,7 @@ def strength_agreement(votes: Sequence[Vote], draws: int) -> dict[str, Any] | No
     count_NK, kinds, _ = agreement.counts(labels, sorted({x for _, _, x in labels}))
     value_K = np.array([float(str(k)) for k in kinds])
     return _interval(
-        agreement.with_interval(lambda c: agreement.alpha_of_counts(c, value_K, "ordinal"), count_NK, draws=draws)
+        stats.with_interval(lambda c: agreement.alpha_of_counts(c, value_K, "ordinal"), count_NK, draws=draws)
     )
 
 

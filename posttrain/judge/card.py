@@ -109,7 +109,7 @@ def card(
     majority = [r.majority for r in rows]
     choice = [choice_of(v.p) for v in said]
     truth_N, choice_N = (np.array([CODE[x] for x in xs]) for xs in (majority, choice))
-    kappa = agreement.with_interval(agreement.cohen_kappa, choice_N, truth_N, draws=DRAWS)
+    kappa = stats.with_interval(agreement.cohen_kappa, choice_N, truth_N, draws=DRAWS)
     right, longer = _accuracies(rows, majority, choice)
     gain = stats.bootstrap(right - longer, range(len(right))) if len(right) else np.zeros(1)
     asked = [v for v in said if v.consistent is not None]

@@ -41,13 +41,14 @@ def score(item: "Item", done: "Done") -> "Scores":
 
 def derived(scored: "Sequence[Scored]") -> "dict[str, tuple[Interval, bool | None]]":
     """ece and covered with their intervals."""
+    from posttrain import stats
     from posttrain.evals import calibrate
 
-    confidence, right = _columns([s.metrics for s in scored], scored[0].suite)
-    clusters = [s.cluster for s in scored]
+    columns, clusters = _columns([s.metrics for s in scored], scored[0].suite), [s.cluster for s in scored]
+    measures = {"ece": calibrate.ece, "covered": calibrate.area}
     found = {
-        "ece": calibrate.with_interval(calibrate.ece, confidence, right, clusters),
-        "covered": calibrate.with_interval(calibrate.area, confidence, right, clusters),
+        name: stats.with_interval(fn, *columns, clusters=clusters, draws=calibrate.DRAWS)
+        for name, fn in measures.items()
     }
     return {name: (value, DERIVED[name]) for name, value in found.items()}
 

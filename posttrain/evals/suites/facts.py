@@ -45,6 +45,7 @@ def score(item: "Item", done: "Done") -> "Scores":
 
 def derived(scored: "Sequence[Scored]") -> "dict[str, tuple[Interval, bool | None]]":
     """covered, with its interval; nothing when no answer's confidence is known."""
+    from posttrain import stats
     from posttrain.evals import calibrate
 
     suite = scored[0].suite
@@ -53,7 +54,8 @@ def derived(scored: "Sequence[Scored]") -> "dict[str, tuple[Interval, bool | Non
         return {}
     sure = [s.metrics[f"{suite}.confidence"] for s in asserted]
     right = [s.metrics.get(f"{suite}.accuracy", 0.0) for s in asserted]
-    found = calibrate.with_interval(calibrate.area, sure, right, [s.cluster for s in asserted])
+    clusters = [s.cluster for s in asserted]
+    found = stats.with_interval(calibrate.area, sure, right, clusters=clusters, draws=calibrate.DRAWS)
     return {"covered": (found, True)}
 
 
