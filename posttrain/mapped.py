@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from posttrain import bundled, packing, preflight
-from posttrain.dataset.lines import Lines
+from posttrain.dataset.lines import Lazy, Lines
 from posttrain.errors import UserError
 from posttrain.packing import Branch, Doc
 from posttrain.preflight import AnyRow, Preflight, TooLong
@@ -46,7 +46,7 @@ class Arrays(NamedTuple):
     targets: np.ndarray  # int32, targets of each document
 
 
-class Docs(Sequence[Doc]):
+class Docs(Lazy[Doc]):
     """The documents `numbers` of a cache folder; `cuts`: shorter versions of some, by number."""
 
     def __init__(self, folder: Path, numbers: np.ndarray | None = None, cuts: dict[int, Doc] | None = None):
@@ -68,10 +68,8 @@ class Docs(Sequence[Doc]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        n = int(self.numbers[i])
+    def at(self, n: int) -> Doc:
+        n = int(self.numbers[n])
         if n in self._cuts:
             return self._cuts[n]
         ends = self._ends[self._first[n] : self._first[n + 1] + 1].tolist()
@@ -79,7 +77,7 @@ class Docs(Sequence[Doc]):
         return Doc(pieces[0][0], [Branch(ids, mask) for ids, mask in pieces[1:]])
 
 
-class Names(Sequence[str]):
+class Names(Lazy[str]):
     """What documents are called, read from their rows when somebody asks."""
 
     def __init__(self, rows: Sequence[AnyRow], numbers: Sequence[int] | np.ndarray):
@@ -88,10 +86,8 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        n = int(self.numbers[i])
+    def at(self, n: int) -> str:
+        n = int(self.numbers[n])
         return self.rows[n].id or f"row {n}"
 
 
@@ -123,22 +119,10 @@ def check(
         return preflight.preflight(rows, chat, max_tokens=max_tokens, too_long=too_long, train_on=train_on)
     progress = progress or Progress("silent")
     docs = Docs(tokenised(rows, chat, train_on, progress))
-    long = np.flatnonzero(np.asarray(docs.sizes) > max_tokens)
-    if len(long) and too_long == "error":
-        worst = max(long.tolist(), key=lambda n: docs.sizes[n])
-        preflight.refuse_long(len(long), len(docs), max_tokens, docs.sizes[worst], rows[worst].id or f"row {worst}")
-    keep = np.ones(len(docs), bool)
-    keep[long] = False
-    cuts, ledger = {}, []
-    for n in long.tolist():
-        short = preflight.cut(docs[n], max_tokens) if too_long == "truncate" else None
-        ledger.append(preflight.left_out(rows[n].id or f"row {n}", docs.sizes[n], short, max_tokens))
-        if short is not None:
-            cuts[n], keep[n] = short, True
-    kept = np.flatnonzero(keep)
-    if not len(kept):
-        preflight.refuse_all(max_tokens, max(docs.sizes))
-    used = Docs(docs_folder(rows, chat, train_on), kept, cuts) if len(long) else docs
+    long = np.flatnonzero(np.asarray(docs.sizes) > max_tokens).tolist()
+    cuts, ledger = preflight.shortened(docs, Names(rows, docs.numbers), docs.sizes, long, max_tokens, too_long)
+    kept = np.setdiff1d(docs.numbers, [n for n in long if n not in cuts])
+    used = Docs(docs_folder(rows, chat, train_on), kept, cuts) if long else docs
     facts = preflight.facts(used.sizes, sum(used.targets), ledger, len(docs))
     return Preflight(used, Names(rows, kept), ledger, facts, kept)  # type: ignore[arg-type]
 

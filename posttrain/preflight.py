@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from posttrain.comparisons import Group
+from posttrain.dataset import text
 from posttrain.errors import UserError
 from posttrain.packing import Branch, Doc, size
 from posttrain.render import Chat, TrainOn
-from posttrain.rows import Demo, Message, Pair
+from posttrain.rows import Demo, Messages, Pair
 
 AnyRow = Demo | Pair | Group
 TooLong = Literal["error", "truncate", "drop"]
@@ -84,11 +85,9 @@ def _doc(row: AnyRow, chat: Chat, train_on: TrainOn, name: str) -> Doc:
     return Doc(prompt, [Branch(ids, [True] * len(ids)) for _, ids in cut])
 
 
-def answers_of(row: AnyRow) -> tuple[Message, ...]:
+def answers_of(row: AnyRow) -> Messages:
     """The answers that a row trains, the best one first."""
-    if isinstance(row, Demo):
-        return row.messages[-1:]
-    return (row.chosen, row.rejected) if isinstance(row, Pair) else row.answers
+    return row.answers if isinstance(row, Group) else text.answers(row)
 
 
 def _check_learnable(docs: Sequence[Doc], names: Sequence[str], chat: Chat, train_on: TrainOn) -> None:
@@ -171,42 +170,44 @@ def _fit(docs: list[Doc], names: list[str], max_tokens: int, too_long: TooLong) 
     """Apply the policy for long rows; count what is left."""
     sizes = [size(doc) for doc in docs]
     long = [n for n, tokens in enumerate(sizes) if tokens > max_tokens]
-    if long and too_long == "error":
-        worst = max(long, key=lambda n: sizes[n])
-        refuse_long(len(long), len(docs), max_tokens, sizes[worst], names[worst])
-    kept: list[tuple[Doc, str]] = []
-    numbers: list[int] = []
-    ledger: list[dict[str, Any]] = []
-    for n, (doc, name, tokens) in enumerate(zip(docs, names, sizes)):
-        short: Doc | None = doc if tokens <= max_tokens else cut(doc, max_tokens) if too_long == "truncate" else None
-        if short is not None:
-            kept.append((short, name))
-            numbers.append(n)
-        if tokens > max_tokens:
-            ledger.append(left_out(name, tokens, short, max_tokens))
-    if not kept:
-        refuse_all(max_tokens, max(sizes))
-    used = [d for d, _ in kept]
+    cuts, ledger = shortened(docs, names, sizes, long, max_tokens, too_long)
+    gone = set(long) - cuts.keys()
+    kept = [n for n in range(len(docs)) if n not in gone]
+    used = [cuts.get(n, docs[n]) for n in kept]
     targets = sum(sum(b.mask) for doc in used for b in doc.branches)
     counts = facts([size(doc) for doc in used], targets, ledger, len(docs))
-    return Preflight(used, [n for _, n in kept], ledger, counts, numbers)
+    return Preflight(used, [names[n] for n in kept], ledger, counts, kept)
 
 
-def refuse_long(long: int, rows: int, max_tokens: int, longest: int, name: str) -> NoReturn:
-    raise UserError(
-        f"{long} of {rows} rows are longer than {max_tokens} tokens; the longest has {longest}", where=name,
-        remedy=f"max_tokens and micro_tokens of at least {longest}, or too_long: truncate, or too_long: drop",
-    )  # fmt: skip
+def shortened(
+    docs: Sequence[Doc],
+    names: Sequence[str],
+    sizes: Sequence[int],
+    long: Sequence[int],
+    max_tokens: int,
+    too_long: TooLong,
+) -> tuple[dict[int, Doc], list[dict[str, Any]]]:
+    """(number -> what is left of a long document, the ledger); those of `long` that are not there are dropped.
 
-
-def refuse_all(max_tokens: int, longest: int) -> NoReturn:
-    raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {longest}")
-
-
-def left_out(name: str, tokens: int, short: Doc | None, max_tokens: int) -> dict[str, Any]:
-    """The ledger's entry for a row that was too long: cut to `short`, or dropped."""
-    what = f"cut to {size(short)} tokens" if short is not None else f"longer than {max_tokens} tokens"
-    return {"row": name, "tokens": tokens, "action": "cut" if short else "dropped", "reason": what}
+    Raises UserError where they are an error, and where no document at all is left.
+    """
+    if long and too_long == "error":
+        worst = max(long, key=lambda n: sizes[n])
+        raise UserError(
+            f"{len(long)} of {len(docs)} rows are longer than {max_tokens} tokens; the longest has {sizes[worst]}",
+            where=names[worst],
+            remedy=f"max_tokens and micro_tokens of at least {sizes[worst]}, or too_long: truncate, or too_long: drop",
+        )
+    cuts, ledger = {}, []
+    for n in long:
+        short = cut(docs[n], max_tokens) if too_long == "truncate" else None
+        what = f"cut to {size(short)} tokens" if short else f"longer than {max_tokens} tokens"
+        ledger.append({"row": names[n], "tokens": sizes[n], "action": "cut" if short else "dropped", "reason": what})
+        if short:
+            cuts[n] = short
+    if len(long) == len(docs) and not cuts:
+        raise UserError(f"every row is longer than {max_tokens} tokens", remedy=f"max_tokens: {max(sizes)}")
+    return cuts, ledger
 
 
 def cut(doc: Doc, max_tokens: int) -> Doc | None:

@@ -17,12 +17,31 @@ from pydantic import ValidationError
 from posttrain.errors import UserError
 from posttrain.rows import Row, explain
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Row)
 MAPPED_FROM = 64 << 20  # bytes of JSON lines from which rows stay on the disk: held in memory they take 20 times that
 BLOCK = 1 << 24
 
 
-class Lines(Sequence[R], Generic[R]):
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence whose elements are made when they are asked for, by `at`; a slice is a list."""
+
+    def at(self, n: int) -> T:
+        """Element n, 0 to len - 1."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, n: int) -> T: ...
+    @overload
+    def __getitem__(self, n: slice) -> Sequence[T]: ...
+    def __getitem__(self, n: int | slice) -> T | Sequence[T]:
+        return [self.at(i) for i in range(len(self))[n]] if isinstance(n, slice) else self.at(range(len(self))[n])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.at, range(len(self)))
+
+
+class Lines(Lazy[R]):
     """Rows of one kind in files that this project wrote, in the files' order. Raises UserError for a bad line."""
 
     def __init__(self, paths: Sequence[Path], kind: type[R]):
@@ -33,14 +52,7 @@ class Lines(Sequence[R], Generic[R]):
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    @overload
-    def __getitem__(self, n: int) -> R: ...
-    @overload
-    def __getitem__(self, n: slice) -> Sequence[R]: ...
-    def __getitem__(self, n: int | slice) -> R | Sequence[R]:
-        if isinstance(n, slice):
-            return [self[i] for i in range(*n.indices(len(self)))]
-        n = range(len(self))[n]
+    def at(self, n: int) -> R:
         file = int(np.searchsorted(self._first, n, side="right")) - 1
         line = n - int(self._first[file])
         start, stop = (int(x) for x in self._starts[file][line : line + 2])
@@ -48,9 +60,6 @@ class Lines(Sequence[R], Generic[R]):
             return self.kind.model_validate_json(self._maps[file][start:stop])
         except ValidationError as error:
             raise UserError(explain(error), where=f"{self.paths[file]}:{line + 1}") from None
-
-    def __iter__(self) -> Iterator[R]:
-        return (self[n] for n in range(len(self)))
 
     @cached_property
     def _maps(self) -> list[mmap.mmap]:
