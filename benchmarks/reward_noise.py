@@ -143,7 +143,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
         right = 0.5 + 0.5 * np.sign(m)
         a, loss = calibration.share(right, names), np.logaddexp(0, -m)
         told = f"{arm:22} accuracy {a['value']:.3f} ({a['low']:.3f}-{a['high']:.3f})  log loss {loss.mean():.4f}"
-        told += f"  Brier {((1 - calibration.sigmoid(m)) ** 2).mean():.4f}"
+        told += f"  Brier {((1 - stats.sigmoid(m)) ** 2).mean():.4f}"
         told += f"  ECE {calibration.expected_calibration_error(m):.3f}"
         if base is not None and arm != "flipped, plain":
             plain = np.logaddexp(0, -base)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posttrain.stats import wilson
+from posttrain.stats import sigmoid, wilson
 from posttrain.stats import with_interval as with_interval  # of every measure here
 
 Array = NDArray[np.float64]
@@ -250,7 +250,7 @@ def bradley_terry(
     strength_M = np.zeros(players)
     precision_MM = prior * np.eye(players)
     for _ in range(rounds):
-        p_MM = _sigmoid(np.subtract.outer(strength_M, strength_M))
+        p_MM = sigmoid(np.subtract.outer(strength_M, strength_M))
         gradient_M = (wins - games_MM * p_MM).sum(1) - prior * strength_M
         curve_MM = games_MM * p_MM * (1 - p_MM)
         np.fill_diagonal(curve_MM, 0.0)
@@ -267,10 +267,6 @@ def bradley_terry(
 def information(strength_M: ArrayLike, covariance_MM: ArrayLike) -> Array:
     """[M, M]: p (1 - p) var(s_i - s_j), what a comparison of i with j would teach; zero on the diagonal."""
     strength, covariance = np.asarray(strength_M, dtype=float), np.asarray(covariance_MM, dtype=float)
-    p_MM = _sigmoid(np.subtract.outer(strength, strength))
+    p_MM = sigmoid(np.subtract.outer(strength, strength))
     own_M = np.diagonal(covariance)
     return np.asarray(p_MM * (1 - p_MM) * (own_M[:, None] + own_M[None, :] - 2 * covariance), dtype=float)
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)), dtype=float)

@@ -55,7 +55,7 @@ def report(found: Sequence[Judged], seed: int = 0) -> dict[str, Any]:
     right_N, longer_N = np.array([j.right for j in found]), np.array([j.longer for j in found])
     difference_N = right_N - longer_N
     low, high = stats.percentiles(stats.bootstrap(difference_N, clusters, seed=seed))
-    p_N = sigmoid(margin_N)
+    p_N = stats.sigmoid(margin_N)
     return {
         "comparisons": len(found),
         "prompts": len(set(clusters)),
@@ -75,11 +75,6 @@ def report(found: Sequence[Judged], seed: int = 0) -> dict[str, Any]:
     }
 
 
-def sigmoid(x: ArrayLike) -> Array:
-    value: Array = 0.5 * (1 + np.tanh(0.5 * np.asarray(x, dtype=float)))
-    return value
-
-
 def share(value_N: ArrayLike, clusters: Sequence[object], seed: int = 0) -> dict[str, float]:
     """Mean of values in [0, 1] with its 95% interval; prompts are the clusters."""
     found = stats.interval(value_N, clusters, seed=seed)
@@ -88,7 +83,7 @@ def share(value_N: ArrayLike, clusters: Sequence[object], seed: int = 0) -> dict
 
 def _confident(margin_N: Array) -> tuple[Array, Array, NDArray[np.intp]]:
     """(confidence in the answer scored higher, whether it is the preferred one, bin of each)."""
-    confidence = sigmoid(np.abs(margin_N))
+    confidence = stats.sigmoid(np.abs(margin_N))
     right = 0.5 + 0.5 * np.sign(margin_N)
     return confidence, right, np.minimum(((confidence - 0.5) * 2 * BINS).astype(np.intp), BINS - 1)
 

@@ -69,7 +69,6 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
-    sampler: Literal["local"] = "local"
     rows: Literal["auto", "memory", "mapped"] = "auto"  # where rows are held: auto maps large files
     checkpointing: bool = False  # activations are computed again instead of kept: less memory, a third more time
     price_per_hour: float = 0.0

@@ -214,6 +214,13 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
+def write_split(folder: Path, rows: Iterable[Any], share: float) -> None:
+    """train.jsonl and holdout.jsonl of rows with an id, which says on which side a row falls."""
+    found = [(row, set_aside(row.id, share)) for row in rows]
+    write_jsonl(folder / "train.jsonl", (row for row, held in found if not held))
+    write_jsonl(folder / "holdout.jsonl", (row for row, held in found if held))
+
+
 def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
     """Rows of a file this project wrote. Raises UserError with line and field where a line is not a `kind`."""
     with path.open(encoding="utf-8") as f:

@@ -26,6 +26,11 @@ class Interval(NamedTuple):
     n: int
 
 
+def sigmoid(x: ArrayLike) -> Array:
+    value: Array = 0.5 * (1 + np.tanh(0.5 * np.asarray(x, dtype=float)))
+    return value
+
+
 def quantile(level: float) -> float:
     """z with P(|Z| < z) = level: 1.96 for 0.95."""
     from scipy.stats import norm  # scipy.stats takes half a second to import, so it is imported where it is used

@@ -29,7 +29,6 @@ from posttrain.stages.constitution import (
     model_critic,
     read_drafts,
     revise,
-    split,
 )
 from posttrain.stages.constitution import (
     endpoint as endpoint_of,
@@ -380,9 +379,3 @@ def test_a_model_without_a_card_may_not_label(tmp_path):
         recipe.load(str(path))
     path.write_text(body % ", anyway: a test of the pipe")
     assert recipe.load(str(path)).stages["p"].anyway
-
-
-def test_the_split_follows_the_rows_not_their_order():
-    ids = [f"row {n}" for n in range(1000)]
-    held = split(ids, 0.2)
-    assert held == split(ids[::-1], 0.2) and 150 < len(held) < 250

@@ -5,6 +5,7 @@ retries, is a reply with a `problem`, not an exception: one lost answer must not
 Left out on purpose: transport (sampler/server.py), weights (sampler/asking.py), what is asked (llm.py).
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, inf, isfinite, log
@@ -16,6 +17,13 @@ from posttrain.rows import Messages, Row, digest
 
 Problem = Literal["", "unanswered", "unreadable", "equal", "impossible"]
 MANY = 8  # asks after which a problem that half of them have is the endpoint's and not the question's
+
+
+def key_of(variable: str) -> str:
+    """The key that an environment variable holds, '' for none. Raises UserError where it should hold one."""
+    if variable and not os.environ.get(variable):
+        raise UserError(f"the environment variable {variable} holds no key", remedy=f"export {variable}=...")
+    return os.environ.get(variable, "") if variable else ""
 
 
 class Asking(Row):

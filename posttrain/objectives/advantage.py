@@ -94,11 +94,6 @@ def whitened(x_ST: Tensor, mask_ST: Tensor, *, shift: bool = True) -> Tensor:
     return torch.where(mask_ST, scaled_ST if shift else scaled_ST + x_N.mean(), 0.0)
 
 
-def flat_groups(score_S: Tensor, group_S: Tensor, least: float = 1e-6) -> Tensor:
-    """Which sequences belong to a group whose samples all have the same score: they teach nothing. Bool [S]."""
-    return _of_groups(score_S, group_S)[1] <= least
-
-
 def _scores(o: Outcome) -> Tensor:
     return torch.where(o.mask_ST, o.reward_ST, 0.0).sum(-1)
 

@@ -9,7 +9,6 @@ import asyncio
 import importlib
 import inspect
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from pydantic import Field, create_model
 
 from posttrain.errors import UserError
 from posttrain.judge import rules
-from posttrain.judge.asking import Kept
+from posttrain.judge.asking import Kept, key_of
 from posttrain.judge.base import Answered, Judge, Rule
 from posttrain.judge.items import fits
 from posttrain.judge.llm import GENERAL, Criterion, Rubric
@@ -197,13 +196,6 @@ def llm(
             return await judge.score(shown)
 
     return Asked()
-
-
-def key_of(variable: str) -> str:
-    """The key that an environment variable holds, '' for none. Raises UserError where it should hold one."""
-    if variable and not os.environ.get(variable):
-        raise UserError(f"the environment variable {variable} holds no key", remedy=f"export {variable}=...")
-    return os.environ.get(variable, "") if variable else ""
 
 
 def function(*, path: str, seconds: float = 600.0) -> Judge:

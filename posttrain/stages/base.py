@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from posttrain import bundled
 from posttrain.errors import UserError
+from posttrain.files import feed
 from posttrain.locate import model_folder
 from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage
 
@@ -61,8 +62,6 @@ def digest_of_folder(folder: Path) -> str:
     )
     total = sha256()
     for path in files:
-        with path.open("rb") as f:
-            while block := f.read(1 << 24):
-                total.update(block)
+        feed(total, path)
         total.update(f"{path.name}:{os.path.getsize(path)}".encode())
     return total.hexdigest()[:16]

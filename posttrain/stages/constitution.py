@@ -9,7 +9,6 @@ policy itself, another folder, or an OpenAI-compatible endpoint.
 Left out on purpose: mixing with people's rows; a recipe lists several sets. Importing this file does not import torch.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,11 +22,12 @@ from posttrain.constitution import Constitution
 from posttrain.errors import UserError
 from posttrain.formats import Drop
 from posttrain.judge import critic as critics
+from posttrain.judge.asking import key_of
 from posttrain.judge.critic import Critic, Critique, Preference, Revision
 from posttrain.judge.llm import Pairwise
 from posttrain.judge.principles import Draft
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, set_aside, write_jsonl
+from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, write_jsonl, write_split
 from posttrain.spec import one_of_types
 from posttrain.stages.voice import Voice, wait
 
@@ -141,9 +141,7 @@ class ConstitutionDemos(Asking):
         trails = wait(revise(critic, wait(first_drafts(drafts, voice)), self.rounds))
         wrong = {t.now.id: why for t in trails if (why := objection(t.now, critic))}
         demos = [demo(t, critic) for t in trails if t.now.id not in wrong]
-        held = split([d.id for d in demos], self.holdout)
-        write_jsonl(out / "train.jsonl", (d for d in demos if d.id not in held))
-        write_jsonl(out / "holdout.jsonl", (d for d in demos if d.id in held))
+        write_split(out, demos, self.holdout)
         write_jsonl(out / "steps.jsonl", (s for t in trails for s in t.steps))
         left = (t.now for t in trails if t.now.id in wrong)
         write_jsonl(
@@ -187,9 +185,7 @@ class ConstitutionPairs(Asking):
         twos = [two for group in groups if (two := furthest(group, critic)) is not None]
         labels = wait(critic.prefer(twos))
         pairs = [p for two, label in zip(twos, labels) if (p := pair(two, label, critic.name, self.least))]
-        held = split([p.id for p in pairs], self.holdout)
-        write_jsonl(out / "train.jsonl", (p for p in pairs if p.id not in held))
-        write_jsonl(out / "holdout.jsonl", (p for p in pairs if p.id in held))
+        write_split(out, pairs, self.holdout)
         write_jsonl(out / "labels.jsonl", labels)
         undecided = len(drafts) - len(twos) + sum(label.p is None for label in labels)
         return {
@@ -305,11 +301,6 @@ def pair(two: tuple[Draft, Draft], label: Preference, critic: str, least: float)
     )  # fmt: skip
 
 
-def split(ids: Sequence[str], share: float) -> set[str]:
-    """The ids held out, by their own hash: the same in every run."""
-    return {i for i in ids if set_aside(i, share)}
-
-
 def counted(trails: Sequence[Trail], critic: Critic) -> Metrics:
     """How much was revised, and for rules how many answers break a principle before and after."""
     found = {"prompts": float(len(trails)), "revised": float(sum(bool(t.steps) for t in trails))}
@@ -351,9 +342,7 @@ def endpoint(knobs: ModelCritic, how: "Sampling") -> "Endpoint":
     from posttrain.sampler.http import Client
     from posttrain.sampler.server import Endpoint
 
-    if knobs.key_env and not os.environ.get(knobs.key_env):
-        raise UserError(f"the environment variable {knobs.key_env} holds no key", remedy=f"export {knobs.key_env}=...")
-    client = Client((knobs.url,), key=os.environ.get(knobs.key_env, "") if knobs.key_env else "")
+    client = Client((knobs.url,), key=key_of(knobs.key_env))
     return Endpoint(client, knobs.model, log_probs=knobs.log_probs, how=how)
 
 

@@ -214,7 +214,6 @@ def usable(entries: Sequence[Entry]) -> dict[int, str]:
 def unique(entries: list[Entry], how: Dedupe, ledger: list[Drop]) -> tuple[list[Entry], int]:
     """(entries without duplicates, number left out)."""
     found = duplicates([parts(e.row) for e in entries], how)
-
     return drop(entries, {n: repeats(entries[twin.of].where, twin) for n, twin in found.items()}, ledger), len(found)
 
 

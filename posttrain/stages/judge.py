@@ -9,7 +9,6 @@ not import torch.
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from posttrain import bundled
 from posttrain.errors import UserError
 from posttrain.judge import card as cards
-from posttrain.judge.asking import Asker, Kept
+from posttrain.judge.asking import Asker, Kept, key_of
 from posttrain.judge.card import Card, Labelled, Thresholds
 from posttrain.judge.llm import GENERAL, Compared, Criterion, Pairwise, Preferred
 from posttrain.pipeline import Inputs, Kind, Metrics, Record, Ref, Runtime, Stage, write_text
@@ -175,12 +174,7 @@ def _asker(folder: Path, how: How, runtime: Runtime) -> Asker:
     from posttrain.sampler.http import Client
     from posttrain.sampler.server import Endpoint
 
-    if how.key_env and not os.environ.get(how.key_env):
-        raise UserError(f"the environment variable {how.key_env} holds no key", remedy=f"export {how.key_env}=...")
-    client = Client(
-        how.url, key=os.environ.get(how.key_env, "") if how.key_env else "", concurrent=how.concurrent, rate=how.rate,
-        timeout=how.timeout,
-    )  # fmt: skip
+    client = Client(how.url, key=key_of(how.key_env), concurrent=how.concurrent, rate=how.rate, timeout=how.timeout)
     return Endpoint(client, how.model, log_probs=how.log_probs)
 
 

@@ -25,6 +25,7 @@ from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
+from posttrain.stages.sample import Scored, extremes
 
 WATCHED = 64  # held-out prompts that are answered and judged after every round
 Score = float | None
@@ -244,21 +245,14 @@ def best_and_worst(item: Item, samples: Sequence[Sample], scores: Sequence[Score
 
     margin is the difference of their scores.
     """
-    known = [
-        (score, sum(s.logps) / max(1, len(s.logps)), s)
-        for s, score in zip(samples, scores)
-        if score is not None and s.text.strip() and s.ended != "malformed"
-    ]
-    ended = [k for k in known if k[2].ended == "stop"]
-    if not ended:
+    known = [Scored(s, x, s.ended == "stop") for s, x in zip(samples, scores) if x is not None]
+    two = extremes(known)
+    if two is None or two[0].sample.text.strip() == two[1].sample.text.strip():
         return None
-    high, _, best = max(ended, key=lambda k: k[:2])
-    low, _, worst = min(known, key=lambda k: (k[0], -k[1]))
-    if low >= high or best.text.strip() == worst.text.strip():
-        return None
+    best, worst = two
     return Pair(
-        id=f"round{number}-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=best.text),
-        rejected=Message(role="assistant", content=worst.text), margin=high - low, source="judge",
+        id=f"round{number}-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=best.sample.text),
+        rejected=Message(role="assistant", content=worst.sample.text), margin=best.score - worst.score, source="judge",
         category=item.cluster,
     )  # fmt: skip
 

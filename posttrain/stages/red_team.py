@@ -32,6 +32,7 @@ from posttrain.rows import (
     read_jsonl,
     set_aside,
     write_jsonl,
+    write_split,
 )
 from posttrain.stages.voice import Voice, wait
 
@@ -90,11 +91,8 @@ class RedTeam(Stage):
         pins = [t for t in kept if set_aside(t.goal, self.pinned)]
         trained = [t for t in kept if not set_aside(t.goal, self.pinned)]
         good = [t for t in unique(safe) if not t.refused]
-        demos = [demo(t) for t in (*trained, *good)]
-        held = {d.id for d in demos if set_aside(d.id, self.holdout)}
         write_jsonl(out / "attempts.jsonl", (*tries, *safe))
-        write_jsonl(out / "train.jsonl", (d for d in demos if d.id not in held))
-        write_jsonl(out / "holdout.jsonl", (d for d in demos if d.id in held))
+        write_split(out, (demo(t) for t in (*trained, *good)), self.holdout)
         write_jsonl(out / "pairs.jsonl", (pair(t) for t in (*trained, *good) if t.answer.strip()))
         write_jsonl(out / "pinned.jsonl", (case(t) for t in pins))
         told: dict[str, Any] = {by: search.table(tries, by) for by in ("attack", "category", "round")}
@@ -117,9 +115,7 @@ class RedTeamPairs(Stage):
             if not (folder / "attempts.jsonl").exists():
                 raise UserError("this is no red team's artefact", where=str(folder), remedy="name a red_team stage")
             pairs += read_jsonl(folder / "pairs.jsonl", Pair)
-        held = {p.id for p in pairs if set_aside(p.id, self.holdout)}
-        write_jsonl(out / "train.jsonl", (p for p in pairs if p.id not in held))
-        write_jsonl(out / "holdout.jsonl", (p for p in pairs if p.id in held))
+        write_split(out, pairs, self.holdout)
         return {"rows": float(len(pairs))}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from posttrain import bundled, parallel
 from posttrain.errors import UserError
+from posttrain.files import feed
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.stages.training import Ready, evaluated, evaluation_packs
 
@@ -150,7 +151,5 @@ def weights_digest(folder: Path) -> str:
     total = sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name == "config.json"):
         total.update(f"{path.name}:{path.stat().st_size}:".encode())
-        with path.open("rb") as f:
-            while block := f.read(1 << 24):
-                total.update(block)
+        feed(total, path)
     return total.hexdigest()[:16]

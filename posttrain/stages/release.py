@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_origin
 import yaml
 
 from posttrain.errors import UserError
+from posttrain.files import feed
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.report.lineage import Node, ancestry
 
@@ -96,9 +97,7 @@ def copy_model(policy: Path, target: Path) -> dict[str, str]:
 def digest(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     total = sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 22):
-            total.update(block)
+    feed(total, path)
     return total.hexdigest()
 
 

@@ -8,6 +8,7 @@ Importing this file does not import torch.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -183,10 +184,9 @@ def compared(groups: Sequence[Group], dtype: Any) -> Indexed:
     for n, g in enumerate(groups):
         rows += [(start + c.better, start + c.worse, c.soft, c.margin, c.weight, n) for c in g.comparisons]
         start += len(g.answers)
-    better, worse, soft, margin, weight, group = zip(*rows) if rows else ((),) * 6
-    index, number = torch.long, dtype
-    kinds = (index, index, number, number, number, index)
-    return Indexed(*(torch.tensor(x, dtype=k) for x, k in zip((better, worse, soft, margin, weight, group), kinds)))
+    columns = zip(*rows) if rows else ((),) * len(Indexed._fields)
+    kinds = (torch.long, torch.long, dtype, dtype, dtype, torch.long)
+    return Indexed(*(torch.tensor(x, dtype=k) for x, k in zip(columns, kinds)))
 
 
 def branch_groups(groups: Sequence[Group]) -> "Tensor":
@@ -264,18 +264,12 @@ def read_groups(inputs: Inputs, name: str) -> list[Group]:
             rows = read_rows([folder], name, kind)
             new = from_ratings(rows) if edge == "ratings" else [_group(row) for row in rows]
             source = folder.name.rpartition("-")[0]
-            found += [_named(g, source) for g in new] if several else new
+            found += [replace(g, source=source) for g in new] if several else new
     return found
 
 
 def _group(row: Pair | Ranking) -> Group:
     return from_pair(row) if isinstance(row, Pair) else from_ranking(row)
-
-
-def _named(group: Group, source: str) -> Group:
-    from dataclasses import replace
-
-    return replace(group, source=source)
 
 
 def judgements(groups: Sequence[Group], score_GAM: "Sequence[Tensor]") -> list[calibration.Judged]:

@@ -316,7 +316,7 @@ class Work:
 
 def server(s: Serving, chat: "Chat") -> "Server":
     """The servers that draw answers. Raises UserError for a missing key."""
-    from posttrain.rl.rewards import key_of
+    from posttrain.judge.asking import key_of
     from posttrain.sampler.http import Client
     from posttrain.sampler.server import Server
 

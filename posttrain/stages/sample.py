@@ -24,7 +24,7 @@ from posttrain.judge.items import KINDS
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
 from posttrain.rl.rollout import Weighed, verdicts
-from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
+from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, write_split
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
 
@@ -86,9 +86,7 @@ class Sampled(Stage):
             sampled = Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, t: tick(done, tokens=t))
             groups = asyncio.run(judged(items, asyncio.run(sampled), judge))
         found = [row for item, group in zip(items, groups) for row in self.rows(item, group)]
-        held = {r.id for r in found if set_aside(r.id, self.holdout)}
-        write_jsonl(out / "train.jsonl", (r for r in found if r.id not in held))
-        write_jsonl(out / "holdout.jsonl", (r for r in found if r.id in held))
+        write_split(out, found, self.holdout)
         curve = gain([[a.score for a in group] for group in groups])
         write_text(out / "gain.json", json.dumps({"best_of": curve, "kl": [kl_of_best(k) for k in curve]}, indent=2))
         tokens = float(sum(len(a.sample.ids) for group in groups for a in group) + sum(map(len, prompts)))
@@ -155,16 +153,23 @@ async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge
     ]
 
 
-def best_and_worst(item: Item, answers: Sequence[Scored], margin: float = 0.0) -> Pair | None:
-    """The best answer against the worst; among equals the likeliest. None: they are as good as each other."""
+def extremes(answers: Sequence[Scored], margin: float = 0.0) -> tuple[Scored, Scored] | None:
+    """(best fit answer, worst of all), of equals the likelier; None where they are no more than `margin` apart."""
     usable = [a for a in answers if a.sample.text.strip() and a.sample.ended != "malformed"]
     fit = [a for a in usable if a.fit]
     if not fit:
         return None
-    chosen = max(fit, key=lambda a: (a.score, _likeliest(a)))
-    rejected = max(usable, key=lambda a: (-a.score, _likeliest(a)))
-    if chosen.score - rejected.score <= margin:
+    best = max(fit, key=lambda a: (a.score, _likeliest(a)))
+    worst = max(usable, key=lambda a: (-a.score, _likeliest(a)))
+    return (best, worst) if best.score - worst.score > margin else None
+
+
+def best_and_worst(item: Item, answers: Sequence[Scored], margin: float = 0.0) -> Pair | None:
+    """The best answer against the worst; None: they are as good as each other."""
+    two = extremes(answers, margin)
+    if two is None:
         return None
+    chosen, rejected = two
     return Pair(
         id=f"sampled-{item.id}", prompt=item.messages, chosen=Message(role="assistant", content=chosen.sample.text),
         rejected=Message(role="assistant", content=rejected.sample.text), source="rule", category=_category(item),
