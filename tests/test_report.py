@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from posttrain import report
 from posttrain.errors import UserError
 from posttrain.pipeline import Record, Runtime, run
-from posttrain.report import collect, compare, lineage, optimisation, plots, samples, view, words
+from posttrain.report import collect, compare, data, lineage, plots, samples, training, view, words
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_ledger_audit_and_decontamination(good, nodes):
     assert [(g.title, g.count) for g in d.ledger] == [("duplicate", 2), ("holds an evaluation item", 1)]
     assert [(g.title, g.count, g.note) for g in d.audit] == [("contradictory answers", 2, "guess")]
     assert d.categories == {"lists": 2, "<b>odd</b>": 1, "stories": 1}
-    assert view.decontamination(d) == [("checked against", "sums"), ("held an evaluation item", "1")]
+    assert data.decontamination(d) == [("checked against", "sums"), ("held an evaluation item", "1")]
 
 
 def test_samples_are_the_same_every_time_and_cover_all_reports(nodes):
@@ -257,11 +257,11 @@ def test_reward_and_gold_over_kl(nodes):
     """One point an evaluation; steps without one, and runs without a reference, have none."""
     node = next(n for n in nodes if n.record.makes == "policy")
     held = [{"step": s, "held_kl": s / 2, "held_reward": s, "held_gold": -s} for s in (0, 4, 8)]
-    training = collect.Training(node, [{"step": 2, "loss": 1.0}, *held], {}, [], [])
-    ((title, svg),) = optimisation.curve(training)
+    made = collect.Training(node, [{"step": 2, "loss": 1.0}, *held], {}, [], [])
+    ((title, svg),) = training.over_optimisation(made)
     assert "KL" in title and "nats an answer" in svg and "gold" in svg and "optimiser step" not in svg
     bare = [{k: v for k, v in e.items() if k != "held_kl"} for e in held]
-    assert optimisation.curve(collect.Training(node, bare, {}, [], [])) == []
+    assert training.over_optimisation(collect.Training(node, bare, {}, [], [])) == []
 
 
 def test_plots_take_their_colours_from_the_page():

@@ -1,7 +1,7 @@
 """What the page shows of each reward model: accuracy beside "longer is better", calibration, margins, breakdowns.
 
 Read from the reward.json of its stage; a reward model that had nothing held out is named with what it has.
-Left out on purpose: training curves, which it shares with every training stage (view.py).
+Left out on purpose: training curves, which it shares with every training stage (training.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,30 +10,14 @@ from typing import Any
 
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
-from posttrain.report import collect, compare, lineage, optimisation, plots, rewards, votes, words
+from posttrain.report import collect, compare, data, lineage, plots, rewards, training, words
 from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
-from posttrain.report.page import (
-    Box,
-    Card,
-    Curves,
-    DataView,
-    GateView,
-    Head,
-    Page,
-    Row,
-    RuleView,
-    Shown,
-    StageLine,
-    Step,
-    Suite,
-    Verdict,
-)
+from posttrain.report.page import Card, GateView, Head, Page, Row, RuleView, Shown, StageLine, Step, Suite, Verdict
 from posttrain.report.samples import choose
 from posttrain.rows import digest
 
-MAX_CATEGORIES = 30
 MAX_NAMED = 200  # regressions named for one metric
 
 
@@ -69,9 +53,9 @@ def page(name: str, recipe: str, nodes: Sequence[Node], outcome: Outcome | None,
         suites=suites,
         samples=choose(run.reports, run.series),
         gates=[gate_view(run, g) for g in run.gates],
-        trainings=[curves(run, t) for t in collect.trainings(nodes)],
+        trainings=[training.curves(t, series.get(t.node.key, 0)) for t in collect.trainings(nodes)],
         rewards=rewards.views(nodes),
-        data=[*(data_view(d) for d in collect.data(nodes)), *preflights(nodes)],
+        data=data.views(nodes),
         lineage=lineage.draw(nodes),
         skipped=", ".join(f"{s} (gate {g} did not pass)" for s, g in outcome.skipped.items()) if outcome else "",
         stages=[_stage_line(n, price_per_hour) for n in nodes],
@@ -249,127 +233,6 @@ def _dots(run: Run, row: Row) -> list[plots.Dot]:
         plots.Dot(e.value, e.value if e.low is None else e.low, e.value if e.high is None else e.high, run.color(r))
         for r, e in pairs
     ]
-
-
-# ---- training --------------------------------------------------------------------------------------------------------
-
-# title, unit, the logged names with what their curve is called, whether zero is a landmark
-CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
-    ("Loss", "nats", (("loss", "training"), ("held_loss", "held out")), False),
-    ("Reward margin", "nats", (("margin", "training"), ("held_margin", "held out")), True),
-    ("Pairs ranked right", "share", (("accuracy", "training"), ("held_accuracy", "held out")), False),
-    ("Rewards of both answers", "nats", (("chosen_reward", "chosen"), ("rejected_reward", "rejected")), True),
-    (
-        "Log-prob that chosen answers lost",
-        "nats a token",
-        (("chosen_drop", "training"), ("held_chosen_drop", "held out")),
-        True,
-    ),
-    ("Drift of sampled answers from the reference", "nats", (("held_kl", "KL"),), True),
-    ("Length of sampled answers", "tokens", (("held_length", "length"),), False),
-    ("Judge's score of held-out prompts", "", (("held_score", "likeliest answers"),), False),
-    ("Reward of the rollouts", "", (("reward", "sampled"), ("held_reward", "held out"), ("held_gold", "gold")), False),
-    ("Distance from the reference", "nats a token", (("kl_k1", "k1"), ("kl_k3", "k3")), True),
-    ("Entropy", "nats a token", (("entropy", "policy"),), False),
-    ("Length of the answers", "tokens", (("length", "sampled"), ("held_length", "held out")), False),
-    ("Answers", "share", (("stopped", "ended"), ("unique", "unique"), ("distinct", "new 3-grams")), False),
-    ("Groups without spread, clipped tokens", "share", (("flat", "flat"), ("clipped", "clipped")), False),
-    ("Largest and smallest ratio", "", (("ratio_max", "largest"), ("ratio_min", "smallest")), False),
-    ("Explained variance of the critic", "share", (("explained", "critic"),), True),
-    ("Sampler against trainer", "nats a token", (("mismatch", "mismatch"), ("drift", "drift of an update")), True),
-    ("Learning rate", "", (("lr", "learning rate"),), False),
-    ("Gradient norm before clipping", "", (("norm", "norm"),), False),
-)
-
-
-def curves(run: Run, training: collect.Training) -> Curves:
-    drawn = []
-    for i, (title, unit, wanted, zero) in enumerate(CURVES):
-        lines = [line for j, (key, label) in enumerate(wanted) if (line := _line(training, key, label, j)) is not None]
-        if lines:
-            salt = f"curve{training.node.record.fingerprint}x{i}"
-            drawn.append((title, plots.curves(salt, f"{training.node.name}: {title}", lines, unit=unit, zero=zero)))
-    drawn += optimisation.curve(training)
-    m = training.node.record.metrics
-    told = [f"{m.get('steps', len(training.log)):.0f} steps", f"{words.count(m.get('tokens'))} tokens"]
-    return Curves(training.node.name, run.series.get(training.node.key, 0), " · ".join(told), drawn)
-
-
-def _line(training: collect.Training, key: str, label: str, number: int) -> plots.Line | None:
-    points = [(e["step"], e[key]) for e in training.log if isinstance(e.get(key), int | float) and "step" in e]
-    if len(points) < 2:
-        return None
-    x, y = zip(*points)
-    return plots.Line(label, x, y, series=1 + number, dots=key.startswith("held_"), noisy=key != "lr")
-
-
-# ---- data ------------------------------------------------------------------------------------------------------------
-
-
-def data_view(d: collect.Data) -> DataView:
-    total = max(d.categories.values(), default=1)
-    facts = [("rows for training", f"{d.rows:,}"), ("held out", f"{d.holdout:,}")]
-    facts += [(f"from {source}", f"{n:,}") for source, n in d.sources.items()]
-    facts += [*decontamination(d), *votes.facts(d.node), *numbers(d.node.record.metrics)]
-    boxes = [Box("Ledger: rows left out", d.ledger, "No row was left out.")]
-    if d.audit or (d.node.folder / "audit.json").exists():
-        boxes.append(Box("Audit: rows that may do harm", d.audit, "The audit found nothing to warn of.", warn=True))
-    return DataView(
-        name=d.node.name, note=f"{d.rows + d.holdout:,} {d.node.record.makes}",
-        counts=_top(d.categories, total), counts_title="Rows by category",
-        facts=facts, facts_title="Counts", boxes=boxes,
-    )  # fmt: skip
-
-
-def decontamination(d: collect.Data) -> list[tuple[str, str]]:
-    """Which suites the rows were checked against, and how many rows held one of their items."""
-    suites = d.node.record.knobs.get("decontaminate") or ()
-    if not suites:
-        return []
-    held = sum(g.count for g in d.ledger if "evaluation item" in g.title)
-    return [("checked against", words.listed([str(s) for s in suites], 12)), ("held an evaluation item", f"{held:,}")]
-
-
-def _top(counts: Mapping[str, int], total: int) -> list[tuple[str, int, float]]:
-    """(name, count, share of the largest) of the largest categories, and the rest in one line."""
-    shown = list(counts.items())[:MAX_CATEGORIES]
-    rest = sum(counts.values()) - sum(n for _, n in shown)
-    named = [(name.replace("_", " "), n) for name, n in shown]
-    if rest:
-        named.append((f"{len(counts) - len(shown)} more", rest))
-    return [(name, n, min(1.0, n / total)) for name, n in named]
-
-
-def numbers(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Counts and facts of a record as text, the ones with fixed meanings elsewhere left out."""
-    known = {"tokens", "flops", "seconds", "rows", "train", "holdout", "held_out"}
-    return [(k.replace("_", " ").replace(".", ": "), fact(v)) for k, v in facts.items() if k not in known]
-
-
-def fact(x: Any) -> str:
-    if isinstance(x, bool):
-        return "yes" if x else "no"
-    if isinstance(x, int | float):
-        return f"{x:,.0f}" if float(x).is_integer() else words.plain(x)
-    if isinstance(x, list | tuple):
-        return words.listed([fact(v) for v in x], 8) or "none"
-    return ", ".join(f"{k} {fact(v)}" for k, v in x.items()) if isinstance(x, Mapping) else str(x)
-
-
-def preflights(nodes: Sequence[Node]) -> list[DataView]:
-    """What pre-flight said before each training stage."""
-    found = []
-    for t in collect.trainings(nodes):
-        if t.preflight or t.ledger:
-            box = Box("Ledger: rows dropped or cut", t.ledger, "No row was dropped or cut.")
-            facts = [(k.replace("_", " "), fact(v)) for k, v in t.preflight.items() if k != "warnings"]
-            warnings = t.preflight.get("warnings") or ()
-            told = Box("Warnings", [collect.Group(str(w), 1) for w in warnings], "", warn=True)
-            boxes = [told, box] if warnings else [box]
-            if t.audit:
-                boxes.append(Box("Audit: rows that may do harm", t.audit, "", warn=True))
-            found.append(DataView(t.node.name, "pre-flight", facts=facts, facts_title="Facts", boxes=boxes))
-    return found
 
 
 # ---- gates -----------------------------------------------------------------------------------------------------------

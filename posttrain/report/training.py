@@ -1,0 +1,72 @@
+"""What the page shows of a training stage: what was logged over its steps, and reward and gold over the distance.
+
+The second is the over-optimisation curve of reinforcement learning, after arXiv:2210.10760. Left out on purpose:
+reading the log (collect.py), drawing (plots.py), whether a reward is gamed (rl/health.py says).
+"""
+
+from posttrain.report import plots, words
+from posttrain.report.collect import Training
+from posttrain.report.page import Curves
+
+# title, unit, the logged names with what their curve is called, whether zero is a landmark
+CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
+    ("Loss", "nats", (("loss", "training"), ("held_loss", "held out")), False),
+    ("Reward margin", "nats", (("margin", "training"), ("held_margin", "held out")), True),
+    ("Pairs ranked right", "share", (("accuracy", "training"), ("held_accuracy", "held out")), False),
+    ("Rewards of both answers", "nats", (("chosen_reward", "chosen"), ("rejected_reward", "rejected")), True),
+    (
+        "Log-prob that chosen answers lost",
+        "nats a token",
+        (("chosen_drop", "training"), ("held_chosen_drop", "held out")),
+        True,
+    ),
+    ("Drift of sampled answers from the reference", "nats", (("held_kl", "KL"),), True),
+    ("Length of sampled answers", "tokens", (("held_length", "length"),), False),
+    ("Judge's score of held-out prompts", "", (("held_score", "likeliest answers"),), False),
+    ("Reward of the rollouts", "", (("reward", "sampled"), ("held_reward", "held out"), ("held_gold", "gold")), False),
+    ("Distance from the reference", "nats a token", (("kl_k1", "k1"), ("kl_k3", "k3")), True),
+    ("Entropy", "nats a token", (("entropy", "policy"),), False),
+    ("Length of the answers", "tokens", (("length", "sampled"), ("held_length", "held out")), False),
+    ("Answers", "share", (("stopped", "ended"), ("unique", "unique"), ("distinct", "new 3-grams")), False),
+    ("Groups without spread, clipped tokens", "share", (("flat", "flat"), ("clipped", "clipped")), False),
+    ("Largest and smallest ratio", "", (("ratio_max", "largest"), ("ratio_min", "smallest")), False),
+    ("Explained variance of the critic", "share", (("explained", "critic"),), True),
+    ("Sampler against trainer", "nats a token", (("mismatch", "mismatch"), ("drift", "drift of an update")), True),
+    ("Learning rate", "", (("lr", "learning rate"),), False),
+    ("Gradient norm before clipping", "", (("norm", "norm"),), False),
+)
+
+
+def curves(training: Training, series: int) -> Curves:
+    """The plots of a training stage that has something to show; series: the policy's colour."""
+    drawn = []
+    for i, (title, unit, wanted, zero) in enumerate(CURVES):
+        lines = [line for j, (key, label) in enumerate(wanted) if (line := _line(training, key, label, j)) is not None]
+        if lines:
+            salt = f"curve{training.node.record.fingerprint}x{i}"
+            drawn.append((title, plots.curves(salt, f"{training.node.name}: {title}", lines, unit=unit, zero=zero)))
+    drawn += over_optimisation(training)
+    m = training.node.record.metrics
+    told = [f"{m.get('steps', len(training.log)):.0f} steps", f"{words.count(m.get('tokens'))} tokens"]
+    return Curves(training.node.name, series, " · ".join(told), drawn)
+
+
+def _line(training: Training, key: str, label: str, number: int) -> plots.Line | None:
+    points = [(e["step"], e[key]) for e in training.log if isinstance(e.get(key), int | float) and "step" in e]
+    if len(points) < 2:
+        return None
+    x, y = zip(*points)
+    return plots.Line(label, x, y, series=1 + number, dots=key.startswith("held_"), noisy=key != "lr")
+
+
+def over_optimisation(training: Training) -> list[tuple[str, str]]:
+    """Reward and gold on held-out prompts over the distance from the reference: where they part, it is gamed."""
+    held = [e for e in training.log if "held_kl" in e and "held_reward" in e]
+    if len(held) < 2:
+        return []
+    x = [e["held_kl"] for e in held]
+    wanted = (("held_reward", "reward", 1), ("held_gold", "gold", 3))
+    lines = [plots.Line(label, x, [e[k] for e in held], n, dots=True) for k, label, n in wanted if k in held[0]]
+    title, over = "Over-optimisation: reward and gold over KL", "KL to the reference, nats an answer"
+    salt = f"curve{training.node.record.fingerprint}kl"
+    return [(title, plots.curves(salt, f"{training.node.name}: {title}", lines, over=over))]
