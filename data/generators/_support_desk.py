@@ -68,12 +68,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "delivery_cost": (
         [
-            "What does delivery cost?",
-            "Do I pay for shipping?",
-            "How much is postage for a {item}?",
-            "Is shipping free?",
-            "Why was I charged for delivery?",
-            "What is the price of shipping?",
+            "What does delivery cost?", "Do I pay for shipping?", "How much is postage for a {item}?",
+            "Is shipping free?", "Why was I charged for delivery?", "What is the price of shipping?",
         ],
         ["How much do you charge for delivery?", "Do you send a {item} for free?", "What must I pay for postage?"],
         ("Delivery costs 4 euros, and nothing from 50 euros on.", "It is 4 euros; orders from 50 euros are free."),
@@ -123,12 +119,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "cancel": (
         [
-            "I want to cancel my order.",
-            "How do I cancel the {item}?",
-            "Can I still stop the order?",
-            "I ordered the {item} by mistake.",
-            "Please cancel it.",
-            "I no longer want the {item}.",
+            "I want to cancel my order.", "How do I cancel the {item}?", "Can I still stop the order?",
+            "I ordered the {item} by mistake.", "Please cancel it.", "I no longer want the {item}.",
         ],
         ["Is it possible to cancel a {item}?", "How can I take back an order?", "I ordered twice. Can I cancel one?"],
         (
@@ -204,12 +196,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "payment": (
         [
-            "How can I pay?",
-            "Do you take cards?",
-            "Can I pay by invoice?",
-            "Which ways to pay are there?",
-            "Do you accept bank transfer?",
-            "May I pay later?",
+            "How can I pay?", "Do you take cards?", "Can I pay by invoice?", "Which ways to pay are there?",
+            "Do you accept bank transfer?", "May I pay later?",
         ],
         ["What are the ways of paying?", "Is a card all right?", "How do I pay for the {item}?"],
         ("You can pay by card, invoice or bank transfer.", "Card, invoice or bank transfer, as you like."),
@@ -230,12 +218,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "payment_failed": (
         [
-            "My payment did not work.",
-            "The card was refused.",
-            "I see an error when I pay.",
-            "Why can't I pay?",
-            "It says payment failed.",
-            "I tried to pay twice and nothing happens.",
+            "My payment did not work.", "The card was refused.", "I see an error when I pay.", "Why can't I pay?",
+            "It says payment failed.", "I tried to pay twice and nothing happens.",
         ],
         ["The shop does not take my card.", "Paying for the {item} fails.", "There is an error at the checkout."],
         (
@@ -272,12 +256,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "password": (
         [
-            "I forgot my password.",
-            "I can't log in.",
-            "How do I reset my password?",
-            "My login does not work.",
-            "I do not know my password any more.",
-            "The page says wrong password.",
+            "I forgot my password.", "I can't log in.", "How do I reset my password?", "My login does not work.",
+            "I do not know my password any more.", "The page says wrong password.",
         ],
         ["How can I get a new password?", "I am locked out of my account.", "Logging in fails."],
         ("Press Forgot password on the login page, and you get a link.", "Use Forgot password on the login page."),
@@ -285,12 +265,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "delete": (
         [
-            "How do I delete my account?",
-            "I want to close my account.",
-            "Please remove all my data.",
-            "Where can I end my account?",
-            "I do not need the account any more.",
-            "Delete me, please.",
+            "How do I delete my account?", "I want to close my account.", "Please remove all my data.",
+            "Where can I end my account?", "I do not need the account any more.", "Delete me, please.",
         ],
         ["How can I get rid of my account?", "I want my data deleted.", "Can I close the account?"],
         ("Go to Settings and press Delete account.", "In Settings there is Delete account."),
@@ -298,12 +274,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "newsletter": (
         [
-            "I get too many mails from you.",
-            "How do I stop the newsletter?",
-            "No more advertising, please.",
-            "Take me off the list.",
-            "I do not want the newsletter.",
-            "How do I end the mails?",
+            "I get too many mails from you.", "How do I stop the newsletter?", "No more advertising, please.",
+            "Take me off the list.", "I do not want the newsletter.", "How do I end the mails?",
         ],
         ["Please send me no more newsletters.", "How can I unsubscribe?", "I never asked for these mails."],
         (
@@ -314,12 +286,8 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
     ),
     "hours": (
         [
-            "When are you open?",
-            "What are your opening hours?",
-            "Can I call on Saturday?",
-            "Until when can I call today?",
-            "Is somebody there on Sunday?",
-            "At what time do you open?",
+            "When are you open?", "What are your opening hours?", "Can I call on Saturday?",
+            "Until when can I call today?", "Is somebody there on Sunday?", "At what time do you open?",
         ],
         ["When can I reach you?", "Are you there at the weekend?", "What time do you close?"],
         ("We are there from Monday to Friday, 8 to 18 o'clock.", "Monday to Friday from 8 to 18 o'clock."),
@@ -436,4 +404,4 @@ DESK: dict[str, tuple[list[str], list[str], tuple[str, str], list[str]]] = {
         ),
         ["can't"],
     ),
-}
+}  # fmt: skip

@@ -14,70 +14,28 @@ from _split import held_out
 Pair = tuple[int, int]
 
 ADD = [
-    "What is {a} + {b}?",
-    "{a} + {b} =",
-    "{a} plus {b} =",
-    "What is {a} plus {b}?",
-    "add {a} and {b}",
-    "Add {a} and {b}.",
-    "Calculate {a} + {b}.",
-    "How much is {a} and {b} together?",
-    "what's {a} + {b}",
-    "Please add {b} to {a}.",
-    "Find the sum of {a} and {b}.",
-    "{a}+{b}?",
-    "Can you work out {a} plus {b}?",
-    "What do you get when you add {a} and {b}?",
-    "I need the total of {a} and {b}.",
-    "Tell me {a} + {b}.",
-]
+    "What is {a} + {b}?", "{a} + {b} =", "{a} plus {b} =", "What is {a} plus {b}?", "add {a} and {b}",
+    "Add {a} and {b}.", "Calculate {a} + {b}.", "How much is {a} and {b} together?", "what's {a} + {b}",
+    "Please add {b} to {a}.", "Find the sum of {a} and {b}.", "{a}+{b}?", "Can you work out {a} plus {b}?",
+    "What do you get when you add {a} and {b}?", "I need the total of {a} and {b}.", "Tell me {a} + {b}.",
+]  # fmt: skip
 SUB = [
-    "What is {a} - {b}?",
-    "{a} - {b} =",
-    "{a} minus {b} =",
-    "What is {a} minus {b}?",
-    "subtract {b} from {a}",
-    "Subtract {b} from {a}.",
-    "Calculate {a} - {b}.",
-    "Take {b} away from {a}.",
-    "what's {a} - {b}",
-    "What is the difference between {a} and {b}?",
-    "How much is {a} less {b}?",
-    "{a}-{b}?",
-    "Can you work out {a} minus {b}?",
-    "What is left if you take {b} from {a}?",
-    "Tell me {a} - {b}.",
-]
+    "What is {a} - {b}?", "{a} - {b} =", "{a} minus {b} =", "What is {a} minus {b}?", "subtract {b} from {a}",
+    "Subtract {b} from {a}.", "Calculate {a} - {b}.", "Take {b} away from {a}.", "what's {a} - {b}",
+    "What is the difference between {a} and {b}?", "How much is {a} less {b}?", "{a}-{b}?",
+    "Can you work out {a} minus {b}?", "What is left if you take {b} from {a}?", "Tell me {a} - {b}.",
+]  # fmt: skip
 MUL = [
-    "What is {a} x {b}?",
-    "{a} x {b} =",
-    "{a} times {b} =",
-    "What is {a} times {b}?",
-    "calculate {a} times {b}",
-    "Multiply {a} by {b}.",
-    "Calculate {a} x {b}.",
-    "How much is {a} times {b}?",
-    "what's {a} * {b}",
-    "What is {a} multiplied by {b}?",
-    "{a}*{b}?",
-    "Find the product of {a} and {b}.",
-    "Tell me {a} times {b}.",
-    "Can you work out {a} x {b}?",
-    "multiply {a} and {b}",
-]
+    "What is {a} x {b}?", "{a} x {b} =", "{a} times {b} =", "What is {a} times {b}?", "calculate {a} times {b}",
+    "Multiply {a} by {b}.", "Calculate {a} x {b}.", "How much is {a} times {b}?", "what's {a} * {b}",
+    "What is {a} multiplied by {b}?", "{a}*{b}?", "Find the product of {a} and {b}.", "Tell me {a} times {b}.",
+    "Can you work out {a} x {b}?", "multiply {a} and {b}",
+]  # fmt: skip
 DIV = [
-    "What is {a} / {b}?",
-    "{a} / {b} =",
-    "{a} divided by {b} =",
-    "What is {a} divided by {b}?",
-    "divide {a} by {b}",
-    "Divide {a} by {b}.",
-    "How many times does {b} go into {a}?",
-    "Calculate {a} / {b}.",
-    "what's {a} / {b}",
-    "Split {a} into {b} equal parts. How big is each part?",
-    "Can you work out {a} divided by {b}?",
-]
+    "What is {a} / {b}?", "{a} / {b} =", "{a} divided by {b} =", "What is {a} divided by {b}?", "divide {a} by {b}",
+    "Divide {a} by {b}.", "How many times does {b} go into {a}?", "Calculate {a} / {b}.", "what's {a} / {b}",
+    "Split {a} into {b} equal parts. How big is each part?", "Can you work out {a} divided by {b}?",
+]  # fmt: skip
 BIGGER = [
     "Which is bigger, {a} or {b}?",
     "Which number is larger: {a} or {b}?",
@@ -95,30 +53,17 @@ SMALLER = [
     "Name the smaller number: {a}, {b}",
 ]
 DOUBLE = [
-    "What is double {a}?",
-    "Double {a}.",
-    "double the number {a}",
-    "What is twice {a}?",
-    "How much is two times {a}?",
+    "What is double {a}?", "Double {a}.", "double the number {a}", "What is twice {a}?", "How much is two times {a}?",
     "If I double {a}, what do I get?",
-]
+]  # fmt: skip
 HALF = [
-    "What is half of {a}?",
-    "Halve {a}.",
-    "half of {a} is",
-    "Cut {a} in half. What do you get?",
-    "How much is one half of {a}?",
-    "If I halve {a}, what do I get?",
-]
+    "What is half of {a}?", "Halve {a}.", "half of {a} is", "Cut {a} in half. What do you get?",
+    "How much is one half of {a}?", "If I halve {a}, what do I get?",
+]  # fmt: skip
 NEXT = [
-    "What comes next: {s}?",
-    "What is the next number in {s}, ...?",
-    "Continue: {s}, ?",
-    "{s}, and then?",
-    "Which number follows {s}?",
-    "Find the next number: {s}",
-    "Here is a sequence: {s}. What comes after that?",
-]
+    "What comes next: {s}?", "What is the next number in {s}, ...?", "Continue: {s}, ?", "{s}, and then?",
+    "Which number follows {s}?", "Find the next number: {s}", "Here is a sequence: {s}. What comes after that?",
+]  # fmt: skip
 RISING = [
     "Put these numbers in order from smallest to largest: {s}",
     "Sort {s} from smallest to largest.",

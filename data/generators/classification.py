@@ -175,12 +175,8 @@ TASKS: dict[str, tuple[str, dict[str, tuple[str, list[str]]]]] = {
             "question": (
                 "it asks something",
                 [
-                    "Where did you park the car",
-                    "Have the swallows come back yet",
-                    "Who painted the gate",
-                    "How long does the soup need",
-                    "Is the bridge open again",
-                    "Whose umbrella is this",
+                    "Where did you park the car", "Have the swallows come back yet", "Who painted the gate",
+                    "How long does the soup need", "Is the bridge open again", "Whose umbrella is this",
                 ],
             ),
             "statement": (
@@ -197,12 +193,8 @@ TASKS: dict[str, tuple[str, dict[str, tuple[str, list[str]]]]] = {
             "command": (
                 "it tells someone what to do",
                 [
-                    "Park the car behind the church",
-                    "Paint the gate before Friday",
-                    "Leave the soup on the stove",
-                    "Wait here for a moment",
-                    "Bring me the green folder",
-                    "Take your umbrella with you",
+                    "Park the car behind the church", "Paint the gate before Friday", "Leave the soup on the stove",
+                    "Wait here for a moment", "Bring me the green folder", "Take your umbrella with you",
                 ],
             ),
         },
@@ -213,14 +205,9 @@ TASKS: dict[str, tuple[str, dict[str, tuple[str, list[str]]]]] = {
             "fact": (
                 "it can be checked",
                 [
-                    "Iron is a metal.",
-                    "A minute has sixty seconds.",
-                    "Whales breathe air.",
-                    "Rome is the capital of Italy.",
-                    "A square has four equal sides.",
-                    "Most kinds of wood float on water.",
-                    "Spain is in Europe.",
-                    "Two plus two is four.",
+                    "Iron is a metal.", "A minute has sixty seconds.", "Whales breathe air.",
+                    "Rome is the capital of Italy.", "A square has four equal sides.",
+                    "Most kinds of wood float on water.", "Spain is in Europe.", "Two plus two is four.",
                 ],
             ),
             "opinion": (
@@ -237,7 +224,7 @@ TASKS: dict[str, tuple[str, dict[str, tuple[str, list[str]]]]] = {
             ),
         },
     ),
-}
+}  # fmt: skip
 ASKS = [
     "Classify this text as {labels}: {text}",
     "Is this {labels}? {text}",

@@ -23,91 +23,22 @@ PER_PAIR = 4
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 STOP = frozenset(
     [
-        "about",
-        "above",
-        "after",
-        "again",
-        "also",
-        "and",
-        "another",
-        "because",
-        "before",
-        "begins",
-        "both",
-        "does",
-        "each",
-        "else",
-        "every",
-        "from",
-        "have",
-        "here",
-        "into",
-        "just",
-        "like",
-        "made",
-        "make",
-        "many",
-        "more",
-        "most",
-        "much",
-        "nobody",
-        "often",
-        "only",
-        "other",
-        "others",
-        "over",
-        "should",
-        "some",
-        "such",
-        "than",
-        "that",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "through",
-        "time",
-        "until",
-        "very",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "with",
-        "without",
-        "your",
+        "about", "above", "after", "again", "also", "and", "another", "because", "before", "begins", "both", "does",
+        "each", "else", "every", "from", "have", "here", "into", "just", "like", "made", "make", "many", "more", "most",
+        "much", "nobody", "often", "only", "other", "others", "over", "should", "some", "such", "than", "that", "their",
+        "them", "then", "there", "these", "they", "this", "those", "through", "time", "until", "very", "what", "when",
+        "where", "which", "while", "with", "without", "your",
     ]
-)
+)  # fmt: skip
 PROPER = frozenset(["Rusty", "Grandmother", "Father"])
 OPENERS = (
-    "Also remember this:",
-    "Another point:",
-    "One more thing:",
-    "Here is a thought:",
-    "Finally there is this:",
-    "Let me add this:",
-    "Now for the rest:",
-    "Next comes this:",
-    "Second point:",
-    "First of all:",
-)
+    "Also remember this:", "Another point:", "One more thing:", "Here is a thought:", "Finally there is this:",
+    "Let me add this:", "Now for the rest:", "Next comes this:", "Second point:", "First of all:",
+)  # fmt: skip
 ENDINGS = (
-    "That is all.",
-    "Have a nice day!",
-    "Thank you for asking.",
-    "Is there anything else?",
-    "Good luck!",
-    "Now you know.",
-    "Take care!",
-    "That is my answer.",
-    "See you soon!",
-    "Enjoy!",
-)
+    "That is all.", "Have a nice day!", "Thank you for asking.", "Is there anything else?", "Good luck!",
+    "Now you know.", "Take care!", "That is my answer.", "See you soon!", "Enjoy!",
+)  # fmt: skip
 MARKERS = ("SECTION", "PART", "CHAPTER", "POINT")
 GENERIC = ("very", "really", "thing", "nice", "great", "always", "never", "maybe")
 FRAMES = ("{r} {c}", "{r} {c}", "{c} {r}", "{r}\n{c}", "{r}\n\n{c}", "{c}\n\n{r}")
@@ -351,13 +282,7 @@ PAIRS = [
     *[
         ("bullets", f)
         for f in (
-            "all_lower",
-            "all_upper",
-            "end_phrase",
-            "no_commas",
-            "title",
-            "keywords_include",
-            "postscript",
+            "all_lower", "all_upper", "end_phrase", "no_commas", "title", "keywords_include", "postscript",
             "words_forbidden",
         )
     ],
@@ -372,7 +297,7 @@ PAIRS = [
     ("plain", "words_forbidden", "no_commas"),
     ("nth_paragraph_starts", "no_commas"),
     ("plain", "all_upper", "quotation"),
-]
+]  # fmt: skip
 
 
 def framed(rng: Rng, request: str, instruction: str, answer: str) -> dict:

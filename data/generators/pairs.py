@@ -17,14 +17,9 @@ Draft = tuple[str, list[Turn], str, str, str]  # category, prompt, chosen, rejec
 PER_KIND = {"arithmetic": 70, "word_problem": 70, "form": 96, "loop": 42, "run_on": 42, "cut_off": 60, "recall": 60}
 
 SUM_ASKS = [
-    "What is {q}?",
-    "Work out {q}.",
-    "{q} = ?",
-    "please calculate {q}",
-    "Can you tell me what {q} makes?",
-    "I need the result of {q}.",
-    "how much is {q}",
-]
+    "What is {q}?", "Work out {q}.", "{q} = ?", "please calculate {q}", "Can you tell me what {q} makes?",
+    "I need the result of {q}.", "how much is {q}",
+]  # fmt: skip
 SUM_ANSWERS = ["{q} = {n}", "The result is {n}.", "That makes {n}.", "{q} = {n}, so the answer is {n}.", "It is {n}."]
 SUM_REASONS = ["the sum is right", "correct result", "the other number is wrong"]
 STORIES: list[tuple[str, str, str]] = [  # problem, operation, working; {a} {b} numbers, {p} {r} people, {o} objects

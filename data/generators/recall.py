@@ -9,138 +9,36 @@ import random
 from collections.abc import Iterator
 
 NAMES = [
-    "Alma",
-    "Bastian",
-    "Chloe",
-    "Daniel",
-    "Edith",
-    "Finn",
-    "Gloria",
-    "Harold",
-    "Irene",
-    "Jakob",
-    "Karla",
-    "Liam",
-    "Martha",
-    "Nora",
-    "Otto",
-    "Peter",
-    "Rita",
-    "Simon",
-    "Thea",
-    "Ulla",
-    "Vincent",
-    "Wanda",
-    "Tom",
-    "Lena",
-    "Mustafa",
-    "Aisha",
-    "Rahul",
-    "Mei",
-    "Pedro",
-    "Sofia",
-    "Kofi",
-    "Jasmine",
-]
+    "Alma", "Bastian", "Chloe", "Daniel", "Edith", "Finn", "Gloria", "Harold", "Irene", "Jakob", "Karla", "Liam",
+    "Martha", "Nora", "Otto", "Peter", "Rita", "Simon", "Thea", "Ulla", "Vincent", "Wanda", "Tom", "Lena", "Mustafa",
+    "Aisha", "Rahul", "Mei", "Pedro", "Sofia", "Kofi", "Jasmine",
+]  # fmt: skip
 PETS = ["dog", "cat", "rabbit", "parrot", "hamster", "pony", "turtle", "canary"]
 PET_NAMES = [
-    "Biscuit",
-    "Shadow",
-    "Pepper",
-    "Daisy",
-    "Max",
-    "Coco",
-    "Rusty",
-    "Bubbles",
-    "Ginger",
-    "Socks",
-    "Luna",
-    "Bruno",
-    "Patch",
-    "Honey",
-    "Smokey",
-    "Pip",
-]
+    "Biscuit", "Shadow", "Pepper", "Daisy", "Max", "Coco", "Rusty", "Bubbles", "Ginger", "Socks", "Luna", "Bruno",
+    "Patch", "Honey", "Smokey", "Pip",
+]  # fmt: skip
 CITIES = [
-    "Lisbon",
-    "Oslo",
-    "Boston",
-    "Leeds",
-    "Madrid",
-    "Toronto",
-    "Hamburg",
-    "Dublin",
-    "Cairo",
-    "Osaka",
-    "Vienna",
-    "Chicago",
-    "Prague",
-    "Lima",
-    "Sydney",
-    "Geneva",
-    "Bristol",
-    "Athens",
-]
+    "Lisbon", "Oslo", "Boston", "Leeds", "Madrid", "Toronto", "Hamburg", "Dublin", "Cairo", "Osaka", "Vienna",
+    "Chicago", "Prague", "Lima", "Sydney", "Geneva", "Bristol", "Athens",
+]  # fmt: skip
 COLOURS = ["green", "blue", "red", "yellow", "purple", "orange", "white", "brown", "pink", "black", "silver"]
 FOODS = [
-    "pancakes",
-    "tomato soup",
-    "rice with beans",
-    "apple pie",
-    "noodles",
-    "fried fish",
-    "pizza",
-    "mushrooms",
-    "lentil stew",
-    "cheese",
-    "roast potatoes",
-    "strawberries",
-    "dumplings",
-    "omelettes",
-]
+    "pancakes", "tomato soup", "rice with beans", "apple pie", "noodles", "fried fish", "pizza", "mushrooms",
+    "lentil stew", "cheese", "roast potatoes", "strawberries", "dumplings", "omelettes",
+]  # fmt: skip
 JOBS = [
-    "a nurse",
-    "a baker",
-    "a teacher",
-    "a bus driver",
-    "a carpenter",
-    "a student",
-    "a gardener",
-    "a painter",
-    "a farmer",
-    "an engineer",
-    "a librarian",
-    "a cook",
-    "a tailor",
-    "a musician",
-]
+    "a nurse", "a baker", "a teacher", "a bus driver", "a carpenter", "a student", "a gardener", "a painter",
+    "a farmer", "an engineer", "a librarian", "a cook", "a tailor", "a musician",
+]  # fmt: skip
 PLANS = [
-    "visit my aunt",
-    "paint the kitchen",
-    "go hiking",
-    "bake bread",
-    "clean the garage",
-    "see a play",
-    "plant tomatoes",
-    "repair my bicycle",
-    "swim in the lake",
-    "write a letter to a friend",
-    "move a sofa",
-]
+    "visit my aunt", "paint the kitchen", "go hiking", "bake bread", "clean the garage", "see a play", "plant tomatoes",
+    "repair my bicycle", "swim in the lake", "write a letter to a friend", "move a sofa",
+]  # fmt: skip
 HOBBIES = [
-    "chess",
-    "knitting",
-    "fishing",
-    "painting",
-    "running",
-    "singing",
-    "photography",
-    "gardening",
-    "sailing",
-    "reading",
-    "baking",
-    "dancing",
-]
+    "chess", "knitting", "fishing", "painting", "running", "singing", "photography", "gardening", "sailing", "reading",
+    "baking", "dancing",
+]  # fmt: skip
 
 # kind: values, ways to tell it, ways to ask it back, ways to answer, ways to admit that it was not told
 FACTS: dict[str, tuple[list[str], list[str], list[str], list[str], str]] = {
@@ -203,13 +101,9 @@ FACTS: dict[str, tuple[list[str], list[str], list[str], list[str], str]] = {
 }
 OPENERS = ["Hi, ", "Hello! ", "Hello there, ", "Good morning. ", "Hey, ", "Just so you know, ", "A bit about me: ", ""]
 GREETINGS = [
-    "Nice to meet you! {echo}",
-    "Thank you for telling me. {echo}",
-    "Good to know. {echo}",
-    "Hello! {echo}",
-    "{echo} Thank you!",
-    "I will keep that in mind. {echo}",
-]
+    "Nice to meet you! {echo}", "Thank you for telling me. {echo}", "Good to know. {echo}", "Hello! {echo}",
+    "{echo} Thank you!", "I will keep that in mind. {echo}",
+]  # fmt: skip
 CHATS = [
     ("What colour is the sky on a clear day?", "On a clear day the sky is blue."),
     ("How many days are in a week?", "A week has seven days."),

@@ -93,27 +93,12 @@ EXCHANGES = [
     ("What does a compass show?", "A compass shows which way is north."),
 ]
 LAST_TURNS = [
-    "Thanks.",
-    "Okay, and what else?",
-    "Hm, I am not sure about that.",
-    "Could you put that differently?",
-    "Why?",
-    "Great, talk to you later!",
-    "Can you tell me a little more?",
-    "no way",
-    "And what should I ask next?",
-    "That is not what I meant.",
-    "Is that always true?",
-    "Sounds good.",
-    "I already knew that.",
-    "Shorter, please.",
-    "Let us talk about trains instead.",
-    "What would my sister say about it?",
-    "hello?",
-    "You are funny.",
-    "Give an example.",
-    "Who told you that?",
-]
+    "Thanks.", "Okay, and what else?", "Hm, I am not sure about that.", "Could you put that differently?", "Why?",
+    "Great, talk to you later!", "Can you tell me a little more?", "no way", "And what should I ask next?",
+    "That is not what I meant.", "Is that always true?", "Sounds good.", "I already knew that.", "Shorter, please.",
+    "Let us talk about trains instead.", "What would my sister say about it?", "hello?", "You are funny.",
+    "Give an example.", "Who told you that?",
+]  # fmt: skip
 # values, how the user tells it, how the user asks it back
 FACTS = [
     (

@@ -95,14 +95,9 @@ REPEATS = [
     "Begin your reply by repeating the following line as it is, and after that respond to it: {text}",
 ]
 PHRASES = [
-    "That was my reply.",
-    "What do you think about it?",
-    "I wish you a pleasant day.",
-    "Here my reply ends.",
-    "Do ask me again.",
-    "And so it goes.",
-    "Please tell your friends.",
-]
+    "That was my reply.", "What do you think about it?", "I wish you a pleasant day.", "Here my reply ends.",
+    "Do ask me again.", "And so it goes.", "Please tell your friends.",
+]  # fmt: skip
 MARKERS = ["SECTION", "PART", "BLOCK", "TOPIC"]
 STARTS = ["Today", "Perhaps", "Yes", "Sometimes", "Imagine", "Every", "Now", "People", "Then"]
 ORDINALS = ("first", "second", "third")

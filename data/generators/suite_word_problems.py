@@ -10,49 +10,13 @@ from collections.abc import Callable, Iterator
 import _draws as draw
 
 NAMES = [
-    "Astrid",
-    "Bruno",
-    "Celine",
-    "Dmitri",
-    "Esther",
-    "Farid",
-    "Greta",
-    "Hugo",
-    "Ingrid",
-    "Jonas",
-    "Keiko",
-    "Lars",
-    "Maya",
-    "Nils",
-    "Odette",
-    "Pablo",
-    "Quentin",
-    "Renata",
-    "Stefan",
-    "Tomoko",
-    "Ursula",
-    "Vera",
-    "Walter",
-    "Xenia",
-]
+    "Astrid", "Bruno", "Celine", "Dmitri", "Esther", "Farid", "Greta", "Hugo", "Ingrid", "Jonas", "Keiko", "Lars",
+    "Maya", "Nils", "Odette", "Pablo", "Quentin", "Renata", "Stefan", "Tomoko", "Ursula", "Vera", "Walter", "Xenia",
+]  # fmt: skip
 ITEMS = [
-    "feathers",
-    "acorns",
-    "magnets",
-    "keys",
-    "candles",
-    "bottles",
-    "lemons",
-    "walnuts",
-    "spoons",
-    "puzzles",
-    "dolls",
-    "whistles",
-    "peaches",
-    "kites",
-    "brushes",
-    "envelopes",
-]
+    "feathers", "acorns", "magnets", "keys", "candles", "bottles", "lemons", "walnuts", "spoons", "puzzles", "dolls",
+    "whistles", "peaches", "kites", "brushes", "envelopes",
+]  # fmt: skip
 WORDS = {"p": NAMES, "r": NAMES, "items": ITEMS}
 
 Numbers = Callable[[random.Random], draw.Numbers]
