@@ -2,7 +2,7 @@
 
 Shapes: N items, A annotators, K categories, M models (players). Labels are any hashable values; item order, never the
 order on the screen. Everything is numpy in closed form or a few lines of EM or Newton; random draws are seeded.
-Left out on purpose: reading votes (feedback.py), plots, models that need a sampler (MACE, item difficulty).
+Left out on purpose: reading votes (feedback/), plots, models that need a sampler (MACE, item difficulty).
 """
 
 from collections import Counter, defaultdict

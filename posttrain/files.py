@@ -21,13 +21,7 @@ from posttrain import bundled
 from posttrain.errors import UserError, nearest
 
 EXTENSIONS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
-LISTS = (
-    "data",
-    "rows",
-    "examples",
-    "train",
-    "instances",
-)  # where a JSON object that is a whole data set keeps its rows
+LISTS = ("data", "rows", "examples", "train", "instances")  # where a JSON object that is a data set keeps its rows
 NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
 STREAM_FROM = 32 << 20  # bytes; smaller files are read at once, which tells more about what is wrong with them
 HUB = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?::([\w.]+))?")  # owner/name[/config][:split]

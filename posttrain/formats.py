@@ -10,7 +10,7 @@ A record is read into `Found` (what stands there) and then made into the rows th
 demo (its chosen answer), a ranking gives pairs, and anything gives prompts. Texts are kept as they are, also GSM8K's
 <<48/2=24>> marks: removing them is a choice about the data, not about its format.
 
-Left out on purpose: tokens, filtering by quality (dataset.py), images and tool calls (such rows are bad rows).
+Left out on purpose: tokens, filtering by quality (dataset/), images and tool calls (such rows are bad rows).
 """
 
 import re

@@ -27,32 +27,16 @@ from posttrain.progress import Progress, clock
 from posttrain.rows import digest
 
 Kind = Literal[
-    "prompts",
-    "demos",
-    "pairs",
-    "rankings",
-    "ratings",
-    "thumbs",
-    "policy",
-    "reward",
-    "report",
-    "decision",
-    "release",
+    "prompts", "demos", "pairs", "rankings", "ratings", "thumbs", "policy", "reward", "report", "decision", "release",
     "judge",
-]
+]  # fmt: skip
 Metrics = dict[str, float]
 AFTER = "after"  # the edge that says whether a stage may run, and nothing of what it makes: no part of its identity
 Verdict = Literal["pass", "fail", "inconclusive"]
 ARTICLE = {
-    "report": "an evaluation report",
-    "demos": "a set of demos",
-    "pairs": "a set of pairs",
-    "prompts": "a set of prompts",
-    "rankings": "a set of rankings",
-    "ratings": "a set of ratings",
-    "thumbs": "a set of thumbs",
-    "judge": "a judge with its card",
-}
+    "report": "an evaluation report", "judge": "a judge with its card",
+    **{rows: f"a set of {rows}" for rows in ("demos", "pairs", "prompts", "rankings", "ratings", "thumbs")},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,11 +191,8 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
     if seen[source] != needs:
         fitting = [s for s, k in seen.items() if k == needs]
         remedy = f"stages that make one: {', '.join(fitting)}" if fitting else f"add a stage that makes {want}"
-        raise UserError(
-            f"needs {want}, but {source!r} makes {ARTICLE.get(seen[source], 'a ' + seen[source])}",
-            where=where,
-            remedy=remedy,
-        )
+        made = ARTICLE.get(seen[source], f"a {seen[source]}")
+        raise UserError(f"needs {want}, but {source!r} makes {made}", where=where, remedy=remedy)
 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:

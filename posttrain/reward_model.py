@@ -65,15 +65,16 @@ class RewardModel(Model):
 
     def scores(self, pack: Pack) -> Tensor:
         """Scores [B, M] of a pack's branches, fp32, differentiable, on the pack's device."""
-        h_BD = self.hidden(pack).index_select(0, pack.last_B.to(self.device))
-        kind = wide(h_BD.dtype)
-        return nn.functional.linear(h_BD.to(kind), self.base.score.weight.to(kind)).to(pack.last_B.device)
+        return self._read(pack, pack.last_B)
 
     def at_targets(self, pack: Pack) -> Tensor:
         """Scores [N, M] of the states before every target, as `scores` gives those of last tokens."""
-        h_ND = self.hidden(pack).index_select(0, pack.at_N.to(self.device))
-        kind = wide(h_ND.dtype)
-        return nn.functional.linear(h_ND.to(kind), self.base.score.weight.to(kind)).to(pack.at_N.device)
+        return self._read(pack, pack.at_N)
+
+    def _read(self, pack: Pack, at_X: Tensor) -> Tensor:
+        h_XD = self.hidden(pack).index_select(0, at_X.to(self.device))
+        kind = wide(h_XD.dtype)
+        return nn.functional.linear(h_XD.to(kind), self.base.score.weight.to(kind)).to(at_X.device)
 
     def _rehearse(self) -> None:
         row = Doc([], [Branch([0] * 160, [True] * 160)])

@@ -2,7 +2,7 @@
 
 Shapes: N items, C clusters, D bootstrap draws. A cluster is a set of items that share a template or a conversation:
 they are not independent, so they are resampled together.
-Left out on purpose: plots, agreement between annotators, Bradley-Terry (they come with the feedback store).
+Left out on purpose: plots; agreement between annotators and Bradley-Terry (agreement.py).
 """
 
 from collections.abc import Callable, Hashable, Sequence

@@ -109,6 +109,7 @@ def test_a_users_own_suite(tmp_path):
         ([SUITE[0], SUITE[0]], "twice"),
         ([SUITE[0] | {"answer": "two hundred cows and"}, SUITE[1] | {"answer": "cow"}], "must be a number"),
         ([{"id": "1", "cluster": "x", "messages": SUITE[0]["messages"]}], "cannot tell how to score"),
+        ([SUITE[0] | {"messages": [{"role": "assistant", "content": "It is 2."}]}], "before the assistant speaks"),
         ([], "no items"),
         ([{"cluster": "x"}], "id"),
     ],

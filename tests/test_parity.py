@@ -269,6 +269,22 @@ def test_one_pair(
     same(f"dpo, pair {row}, beside TRL's {'+'.join(kinds)}", tuple(ours), theirs)
 
 
+def docs_of(rows: list[dict[str, list[int]]]) -> list[Doc]:
+    """The pairs that TRL's CPO trainer tokenised, as documents."""
+
+    def answer(row: dict[str, list[int]], side: str) -> Branch:
+        ids = [i for i in row[f"{side}_labels"] if i != -100]
+        return Branch(ids, [True] * len(ids))
+
+    return [
+        Doc(
+            [i for i, label in zip(r["chosen_input_ids"], r["chosen_labels"], strict=True) if label == -100],
+            [answer(r, "chosen"), answer(r, "rejected")],
+        )
+        for r in rows
+    ]
+
+
 def test_simpo(trl: Any, chat: Chat, tmp_path: Path) -> None:
     """TRL writes gamma inside: beta (w - l - gamma / beta), ours beta (w - l) - gamma."""
     from datasets import Dataset
@@ -287,18 +303,7 @@ def test_simpo(trl: Any, chat: Chat, tmp_path: Path) -> None:
     )
     rows = list(trainer.train_dataset)
     theirs = their_step(trainer, trainer.data_collator(rows))
-
-    def answer(row: dict[str, list[int]], side: str) -> Branch:
-        ids = [i for i in row[f"{side}_labels"] if i != -100]
-        return Branch(ids, [True] * len(ids))
-
-    docs = [
-        Doc(
-            [i for i, label in zip(r["chosen_input_ids"], r["chosen_labels"], strict=True) if label == -100],
-            [answer(r, "chosen"), answer(r, "rejected")],
-        )
-        for r in rows
-    ]
+    docs = docs_of(rows)
     packs = [build(part, pad_to=512, pad_id=chat.pad_id) for part in (docs[:2], docs[2:])]
     *ours, _ = our_loss(packs, lambda p: preference.simpo(p, beta=2.0, gamma=1.0))
     same("simpo beside TRL's CPO", tuple(ours), theirs)

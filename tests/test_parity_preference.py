@@ -23,6 +23,7 @@ from test_parity import (  # noqa: F401  (fixtures among them)
     arguments,
     chat,
     docs,
+    docs_of,
     dpo,
     gradients,
     our_loss,
@@ -153,18 +154,7 @@ def test_cpo(trl: Any, chat: Any, tmp_path: Path, alpha: float, count: int) -> N
     trainer = cpo.CPOTrainer(policy(), config, train_dataset=data, processing_class=their_tokenizer())
     rows = list(trainer.train_dataset)
     theirs = their_step(trainer, trainer.data_collator(rows))
-
-    def answer(row: Any, side: str) -> Branch:
-        ids = [i for i in row[f"{side}_labels"] if i != -100]
-        return Branch(ids, [True] * len(ids))
-
-    docs = [
-        Doc(
-            [i for i, label in zip(r["chosen_input_ids"], r["chosen_labels"], strict=True) if label == -100],
-            [answer(r, "chosen"), answer(r, "rejected")],
-        )
-        for r in rows
-    ]
+    docs = docs_of(rows)
     packs = [build([doc], pad_to=512, pad_id=chat.pad_id) for doc in docs]
     *ours, _ = our_loss(packs, partial(preference.cpo, beta=BETA, alpha=alpha))
     same(f"cpo, alpha {alpha}", tuple(ours), theirs)

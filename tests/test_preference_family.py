@@ -3,14 +3,12 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from killed import outcome
 from safetensors.torch import load_file, save_file
 
 from posttrain import packing
@@ -347,41 +345,15 @@ def test_the_data_stage_reads_thumbs(tmp_path):
     ]  # fmt: skip
 
 
-KILLED = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from posttrain import train
-import test_preference_family as family
-train.CHECKPOINT_SECONDS = 0.0
-real = train._step
-def told(*a):
-    print("step", flush=True)
-    return real(*a)
-train._step = told
-family.run(Path({home!r}), Path({out!r}), pairs="pairs", steps=14, eval_every=5, watch=2, loss=dict(type={loss!r}))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["aot", "kto"])
 def test_killed_and_resumed_is_bit_equal(home, tmp_path, loss):
     """The losses that look at a whole step first: SIGKILL twice in training, then to the end, the same bytes."""
 
-    def outcome(out, steps):
-        how = {"tests": str(Path(__file__).parent), "home": str(home), "out": str(out), "loss": loss}
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED.format(**how)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        if steps:
-            for _ in range(steps):
-                process.stdout.readline()
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return process.returncode
-
-    assert outcome(tmp_path / "whole", 0) == 0
-    assert [outcome(tmp_path / "cut", n) for n in (4, 3, 0)] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    how = {"pairs": "pairs", "steps": 14, "eval_every": 5, "watch": 2, "loss": {"type": loss}}
+    assert outcome(run, home, tmp_path / "whole", **how) == 0
+    shots = [outcome(run, home, tmp_path / "cut", kill_at=("step", n) if n else None, **how) for n in (4, 3, 0)]
+    assert shots == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (
         tmp_path / "cut" / "model.safetensors"
     ).read_bytes()

@@ -2,17 +2,13 @@
 
 import asyncio
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from killed import outcome
 from test_model import _NoFp32
 from torch.testing import assert_close
 
@@ -339,33 +335,14 @@ def test_the_same_start_whatever_the_number_of_members(home):
     assert float(one.detach().std()) == pytest.approx(0.1 * 33**-0.5, rel=0.5)  # hidden size 32
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from posttrain import train
-import test_reward_model as t
-train.CHECKPOINT_SECONDS = 0.0
-real = train._step
-def slow(*a):
-    print("step", flush=True)
-    return real(*a)
-train._step = slow
-t.train(Path({home!r}), Path({out!r}), **t.RESUMED)
-"""
 RESUMED = {"steps": 10, "members": 2, "eval_every": 3}
 
 
 def test_killed_and_resumed_is_bit_equal(home, tmp_path):
     """SIGKILL in the fifth step, then to the end here: every byte of the run that nobody killed."""
     train(home, tmp_path / "whole", **RESUMED)
-    code = textwrap.dedent(KILLED).format(tests=str(Path(__file__).parent), home=str(home), out=str(tmp_path / "cut"))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
-    for _ in range(5):
-        process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and (tmp_path / "cut" / "checkpoint.pt").exists()
+    assert outcome(train, home, tmp_path / "cut", kill_at=("step", 5), **RESUMED) == -signal.SIGKILL
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
     train(home, tmp_path / "cut", **RESUMED)
     for name in ("model.safetensors", "reward.json", "held.jsonl", "log.jsonl"):
         whole, cut = ((tmp_path / d / name).read_bytes() for d in ("whole", "cut"))

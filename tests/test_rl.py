@@ -1,16 +1,12 @@
 """The rl stage on a tiny model: every algorithm learns, a killed run ends with the same bytes, mistakes are said."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from killed import outcome
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -126,25 +122,6 @@ def test_lora_with_its_adapter_off_as_reference(places, tmp_path):
     assert log[1]["kl"] == pytest.approx(0, abs=1e-5) and log[-1]["kl"] > 1e-4
 
 
-KILLED = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import test_rl
-from posttrain import train
-from posttrain.rl.learner import Learner
-from posttrain.sampler.local import Local
-train.CHECKPOINT_SECONDS = 0.0
-def loud(owner, name, word):
-    real = getattr(owner, name)
-    def said(*a, **k):
-        print(word, flush=True)
-        return real(*a, **k)
-    setattr(owner, name, said)
-loud(Local, "_step", "decode")
-loud(Learner, "loss", "update")
-test_rl.run([Path({policy!r}), Path({prompts!r})], Path({out!r}), **test_rl.BUSY)
-"""
 BUSY = {
     "algorithm": {"type": "ppo", "kl": {"target": 0.5}}, "epochs": 2, "minibatches": 2, "steps": 3,
     "shaping": {"normalise": True}, "rollouts": {"curriculum": 0.5, "max_staleness": 1},
@@ -152,31 +129,16 @@ BUSY = {
 }  # fmt: skip
 
 
-def outcome(places, out, kill_at=None):
-    """Run in a process of its own; kill_at: (word, how many) that it says before it is killed."""
-    code = textwrap.dedent(KILLED).format(
-        tests=str(Path(__file__).parent), policy=str(places[0]), prompts=str(places[1]), out=str(out)
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
-    count = 0
-    for line in process.stdout:
-        count += kill_at is not None and line.strip() == kill_at[0]
-        if kill_at and count == kill_at[1]:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.communicate()
-    return process.returncode
-
-
 @pytest.mark.slow
 def test_killed_in_a_rollout_and_in_an_update_it_ends_with_the_same_bytes(places, tmp_path):
     """PPO with everything that has a memory: critic, adaptive KL, running rewards, evaluations, best weights, rollouts
     made ahead, difficulty of prompts."""
-    assert outcome(places, tmp_path / "whole") == 0
-    assert outcome(places, tmp_path / "cut", ("update", 7)) == -signal.SIGKILL  # within the first rollout's updates
+    cut = (run, places, tmp_path / "cut")
+    assert outcome(run, places, tmp_path / "whole", **BUSY) == 0
+    assert outcome(*cut, kill_at=("update", 7), **BUSY) == -signal.SIGKILL  # within the first rollout's updates
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
-    assert outcome(places, tmp_path / "cut", ("decode", 7)) == -signal.SIGKILL  # while the next one is sampled
-    assert outcome(places, tmp_path / "cut") == 0
+    assert outcome(*cut, kill_at=("decode", 7), **BUSY) == -signal.SIGKILL  # while the next one is sampled
+    assert outcome(*cut, **BUSY) == 0
     whole, cut = (load_file(tmp_path / d / "model.safetensors") for d in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
     logs = [(tmp_path / d / "log.jsonl").read_text() for d in ("whole", "cut")]

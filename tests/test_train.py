@@ -1,17 +1,12 @@
 """The loop: exact accumulation, schedules, resume after SIGKILL with the same bytes, early stop, NaN said clearly."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from killed import outcome
 
 from posttrain import packing, train
 from posttrain.errors import UserError
@@ -117,49 +112,19 @@ def test_nan_names_the_rows(folder, tmp_path):
         work(folder, tmp_path, documents(), steps=30, lr=1e12)
 
 
-KILLED = """
-import sys, os, signal, threading
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from posttrain import train
-import test_train
-train.CHECKPOINT_SECONDS = 0.0
-real = train._step
-def slow(*a):
-    print("step", flush=True)
-    return real(*a)
-train._step = slow
-model, cursor = test_train.work(
-    Path({folder!r}), Path({out!r}), test_train.documents(),
-    steps=14, precision={precision!r}, evaluate=True, eval_every=3,
-)
-import torch
-torch.save([p.detach().clone() for p in model.parameters()], {result!r})
-"""
-
-
-def outcome(folder, out, result, precision, kill_after=None):
-    tests = str(Path(__file__).parent)
-    code = textwrap.dedent(KILLED).format(
-        tests=tests, folder=str(folder), out=str(out), result=str(result), precision=precision
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
-    if kill_after is not None:
-        for _ in range(kill_after):
-            process.stdout.readline()
-        time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode
+def kept(folder, out, result, precision):
+    """A training whose weights are kept as they are: a saved model would be rounded."""
+    model, _ = work(folder, out, documents(), steps=14, precision=precision, evaluate=True, eval_every=3)
+    torch.save([p.detach().clone() for p in model.parameters()], result)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_killed_and_resumed_is_bit_equal(folder, tmp_path, precision):
     """SIGKILL in the middle, twice, then run to the end: the same weights and log as the run that nobody killed."""
-    assert outcome(folder, tmp_path / "whole", tmp_path / "whole.pt", precision) == 0
-    for steps in (4, 3):
-        assert outcome(folder, tmp_path / "cut", tmp_path / "cut.pt", precision, kill_after=steps) == -signal.SIGKILL
-    assert outcome(folder, tmp_path / "cut", tmp_path / "cut.pt", precision) == 0
+    assert outcome(kept, folder, tmp_path / "whole", tmp_path / "whole.pt", precision) == 0
+    cut = (kept, folder, tmp_path / "cut", tmp_path / "cut.pt", precision)
+    shots = [outcome(*cut, kill_at=("step", steps) if steps else None) for steps in (4, 3, 0)]
+    assert shots == [-signal.SIGKILL, -signal.SIGKILL, 0]
     whole, cut = torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "cut.pt")
     assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
     logs = [[json.loads(x) for x in (tmp_path / d / "log.jsonl").read_text().splitlines()] for d in ("whole", "cut")]

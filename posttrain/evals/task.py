@@ -113,7 +113,7 @@ def read(path: Path, name: str, scoring: ModuleType | None = None, limit: int | 
         raise UserError("the suite has no items", where=str(path))
     scoring = scoring or _scoring(items[0], path)
     for line, item in enumerate(items, 1):
-        if problem := scoring.problem(item):
+        if problem := (scoring.GENERATES and _unasked(item)) or scoring.problem(item):
             raise UserError(problem, where=f"{path}, item {line} ({item.id})")
     if doubled := next(_doubled(items), ""):
         raise UserError(f"the id {doubled!r} appears twice", where=str(path), remedy="give each item its own id")
@@ -155,6 +155,11 @@ def _scoring(item: Item, path: Path) -> ModuleType:
         where=str(path),
         remedy=f"give each item one of the fields {', '.join(TELLTALE)}",
     )
+
+
+def _unasked(item: Item) -> str:
+    waits = item.messages and item.messages[-1].role != "assistant"
+    return "" if waits else "messages must end before the assistant speaks"
 
 
 def _doubled(items: list[Item]) -> Iterator[str]:

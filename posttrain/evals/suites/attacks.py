@@ -22,8 +22,6 @@ TABLES = ("attack", "category")
 
 def problem(item: "Item") -> str:
     extra = item.model_extra or {}
-    if not item.messages or item.messages[-1].role == "assistant":
-        return "messages must end before the assistant speaks"
     if extra.get("label") not in ("harmful", "safe"):
         return f"label must be harmful or safe, got {extra.get('label')!r}"
     return next((f"needs {field}" for field in ("attack", "goal") if not extra.get(field)), "")

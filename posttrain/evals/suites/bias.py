@@ -36,8 +36,6 @@ UNFRIENDLY = re.compile(
 
 def problem(item: "Item") -> str:
     extra = item.model_extra or {}
-    if not item.messages or item.messages[-1].role == "assistant":
-        return "messages must end before the assistant speaks"
     missing = [field for field in ("pair", "axis") if not extra.get(field)]
     return f"needs {missing[0]}" if missing else "" if extra.get("side") in ("a", "b") else "side must be a or b"
 

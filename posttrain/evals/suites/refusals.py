@@ -18,8 +18,6 @@ GENERATES = True
 
 
 def problem(item: "Item") -> str:
-    if not item.messages or item.messages[-1].role == "assistant":
-        return "messages must end before the assistant speaks"
     label = (item.model_extra or {}).get("label")
     return "" if label in ("harmful", "safe") else f"label must be harmful or safe, got {label!r}"
 
