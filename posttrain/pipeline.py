@@ -34,9 +34,15 @@ Metrics = dict[str, float]
 AFTER = "after"  # the edge that says whether a stage may run, and nothing of what it makes: no part of its identity
 Verdict = Literal["pass", "fail", "inconclusive"]
 ARTICLE = {
-    "report": "an evaluation report", "judge": "a judge with its card",
-    **{rows: f"a set of {rows}" for rows in ("demos", "pairs", "prompts", "rankings", "ratings", "thumbs")},
-}  # fmt: skip
+    "report": "an evaluation report",
+    "demos": "a set of demos",
+    "pairs": "a set of pairs",
+    "prompts": "a set of prompts",
+    "rankings": "a set of rankings",
+    "ratings": "a set of ratings",
+    "thumbs": "a set of thumbs",
+    "judge": "a judge with its card",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    sampler: Literal["local"] = "local"
     rows: Literal["auto", "memory", "mapped"] = "auto"  # where rows are held: auto maps large files
     checkpointing: bool = False  # activations are computed again instead of kept: less memory, a third more time
     price_per_hour: float = 0.0

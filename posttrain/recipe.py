@@ -24,6 +24,7 @@ class RuntimeKnobs(BaseModel):
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     precision: str = Field(default="auto", pattern="^(auto|bf16|fp32)$")
     compile: str = Field(default="auto", pattern="^(auto|on|off)$")
+    sampler: str = Field(default="local", pattern="^local$")
     rows: str = Field(default="auto", pattern="^(auto|memory|mapped)$")  # mapped: rows stay on the disk
     checkpointing: bool = False  # keep no activations of the layers, compute them again in the backward pass
     price_per_hour: float = Field(default=0.0, ge=0)  # money for an hour of this machine, for the report

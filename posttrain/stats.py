@@ -117,6 +117,40 @@ def percentiles(means_D: Array, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def effective_n(value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None) -> float:
+    """Independent items that a clustered 0/1 sample is worth: n over the design effect (Kish 1965), at most n.
+
+    design effect = variance of the mean between clusters / p (1 - p) / n. With p at 0 or 1 the data say
+    nothing about clustering and n itself is returned.
+    """
+    total_C, weight_C = cluster_sums(value_N, cluster_N, weight_N)
+    n, clusters = float(weight_C.sum()), len(total_C)
+    p = float(total_C.sum()) / n
+    if clusters < 2 or not 0 < p < 1:
+        return n
+    variance = clusters / (clusters - 1) * float(((total_C - p * weight_C) ** 2).sum()) / n**2
+    return min(n, p * (1 - p) / variance) if variance > 0 else n
+
+
+def interval(
+    value_N: ArrayLike,
+    cluster_N: Sequence[object],
+    weight_N: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Weighted mean with its interval: Wilson on the effective sample size for 0/1 values, else cluster bootstrap."""
+    value = np.asarray(value_N, dtype=float)
+    total_C, weight_C = cluster_sums(value, cluster_N, weight_N)
+    mean = float(total_C.sum() / weight_C.sum())
+    if bool(np.isin(value, (0.0, 1.0)).all()):
+        worth = effective_n(value, cluster_N, weight_N)
+        return Interval(mean, *wilson(mean * worth, worth, level), len(value))
+    means_D = bootstrap(value, cluster_N, weight_N, seed=seed)
+    return Interval(mean, *percentiles(means_D, level), len(value))
+
+
 def with_interval(
     fn: Callable[..., float],
     *of_N: ArrayLike,
@@ -155,40 +189,6 @@ def calibration_error(confidence_N: ArrayLike, right_N: ArrayLike, bin_N: ArrayL
     """
     gap_N = np.asarray(confidence_N, dtype=float) - np.asarray(right_N, dtype=float)
     return float(np.abs(np.bincount(np.asarray(bin_N), gap_N)).sum() / len(gap_N))
-
-
-def effective_n(value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None) -> float:
-    """Independent items that a clustered 0/1 sample is worth: n over the design effect (Kish 1965), at most n.
-
-    design effect = variance of the mean between clusters / p (1 - p) / n. With p at 0 or 1 the data say
-    nothing about clustering and n itself is returned.
-    """
-    total_C, weight_C = cluster_sums(value_N, cluster_N, weight_N)
-    n, clusters = float(weight_C.sum()), len(total_C)
-    p = float(total_C.sum()) / n
-    if clusters < 2 or not 0 < p < 1:
-        return n
-    variance = clusters / (clusters - 1) * float(((total_C - p * weight_C) ** 2).sum()) / n**2
-    return min(n, p * (1 - p) / variance) if variance > 0 else n
-
-
-def interval(
-    value_N: ArrayLike,
-    cluster_N: Sequence[object],
-    weight_N: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Weighted mean with its interval: Wilson on the effective sample size for 0/1 values, else cluster bootstrap."""
-    value = np.asarray(value_N, dtype=float)
-    total_C, weight_C = cluster_sums(value, cluster_N, weight_N)
-    mean = float(total_C.sum() / weight_C.sum())
-    if bool(np.isin(value, (0.0, 1.0)).all()):
-        worth = effective_n(value, cluster_N, weight_N)
-        return Interval(mean, *wilson(mean * worth, worth, level), len(value))
-    means_D = bootstrap(value, cluster_N, weight_N, seed=seed)
-    return Interval(mean, *percentiles(means_D, level), len(value))
 
 
 def paired_wald(gained: int, lost: int, n: int, level: float) -> tuple[float, float]:
