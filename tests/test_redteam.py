@@ -16,7 +16,7 @@ from posttrain.pipeline import Inputs, Runtime
 from posttrain.redteam.attacks import NAMES, TALK, TEXT, chain, conversation
 from posttrain.redteam.search import Bandit, Goal, play, search, table
 from posttrain.redteam.verdict import answered, broke
-from posttrain.rows import Demo, Item, Message, Pair, Sample, read_jsonl, set_aside
+from posttrain.rows import Demo, Item, Message, Pair, Prompt, Sample, read_jsonl, set_aside, write_split
 from posttrain.stages.base import Base
 from posttrain.stages.evaluate import pinned
 from posttrain.stages.red_team import RedTeam, RedTeamPairs, by_reward, read_goals, twins
@@ -244,3 +244,12 @@ def test_every_attack_meets_every_category_in_the_suite():
     met = {(i.attack, i.category) for i in items}
     assert len(met) == len(NAMES) * len({i.category for i in items})
     assert all(isinstance(m, Message) for i in items for m in i.messages)
+
+
+def test_rows_are_held_out_by_their_ids_not_by_their_order(tmp_path):
+    rows = [Prompt(id=f"p{k}", messages=(Message(role="user", content="Why?"),)) for k in range(1000)]
+    for name, given in (("a", rows), ("b", rows[::-1])):
+        write_split(tmp_path / name, given, 0.2)
+    a, b = ({r.id for r in read_jsonl(tmp_path / d / "holdout.jsonl", Prompt)} for d in "ab")
+    assert a == b and 150 < len(a) < 250
+    assert {r.id for r in read_jsonl(tmp_path / "a" / "train.jsonl", Prompt)} == {r.id for r in rows} - a

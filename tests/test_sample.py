@@ -11,7 +11,7 @@ from posttrain.errors import UserError
 from posttrain.judge.base import Rule
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.render import load_chat
-from posttrain.rows import Demo, Item, Message, Pair, Prompt, Sample, read_jsonl, write_jsonl, write_split
+from posttrain.rows import Demo, Item, Message, Pair, Sample, read_jsonl, write_jsonl
 from posttrain.stages.sample import SampleDemos, SamplePairs, Scored, best_and_worst, gain, judged, kl_of_best
 
 ITEM = Item(id="i", cluster="c", messages=(Message(role="user", content="2 + 2?"),), answer="4")
@@ -99,12 +99,3 @@ def test_prompts_of_several_files_are_shuffled_together(home, tmp_path):
     work = SampleDemos(policy="p", prompts=files, n=2, max_new=2, limit=9, judge=rule)
     assert work.identity() != alone.identity()
     assert work.run(Inputs({"policy": (home,)}), tmp_path, Runtime(precision="fp32"))["prompts"] == 9
-
-
-def test_rows_are_held_out_by_their_ids_not_by_their_order(tmp_path):
-    rows = [Prompt(id=f"p{k}", messages=ITEM.messages) for k in range(1000)]
-    for name, given in (("a", rows), ("b", rows[::-1])):
-        write_split(tmp_path / name, given, 0.2)
-    a, b = ({r.id for r in read_jsonl(tmp_path / d / "holdout.jsonl", Prompt)} for d in "ab")
-    assert a == b and 150 < len(a) < 250
-    assert {r.id for r in read_jsonl(tmp_path / "a" / "train.jsonl", Prompt)} == {r.id for r in rows} - a

@@ -24,7 +24,7 @@ from posttrain.judge.items import KINDS
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
 from posttrain.rl.rollout import Weighed, verdicts
-from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, write_split
+from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
 
@@ -86,7 +86,9 @@ class Sampled(Stage):
             sampled = Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, t: tick(done, tokens=t))
             groups = asyncio.run(judged(items, asyncio.run(sampled), judge))
         found = [row for item, group in zip(items, groups) for row in self.rows(item, group)]
-        write_split(out, found, self.holdout)
+        held = {r.id for r in found if set_aside(r.id, self.holdout)}
+        write_jsonl(out / "train.jsonl", (r for r in found if r.id not in held))
+        write_jsonl(out / "holdout.jsonl", (r for r in found if r.id in held))
         curve = gain([[a.score for a in group] for group in groups])
         write_text(out / "gain.json", json.dumps({"best_of": curve, "kl": [kl_of_best(k) for k in curve]}, indent=2))
         tokens = float(sum(len(a.sample.ids) for group in groups for a in group) + sum(map(len, prompts)))
