@@ -155,7 +155,7 @@ class Health(BaseModel):
         """(detector, action, sentence) of everything that fires now and has done so for `patience` rollouts."""
         found: list[tuple[str, Action, str]] = []
         ends = [n for n, e in enumerate(history, 1) if not any(k.startswith("held_") for k in e)]  # evaluations between
-        earlier = [history[:n] for n in ends[-self.patience : -1]]
+        earlier = [history[:n] for n in reversed(ends[-self.patience : -1])]
         for detector in DETECTORS:
             action: Action = getattr(self, detector.__name__)
             if action == "off" or not history or not (sentence := detector(history)):
