@@ -1,8 +1,9 @@
 """May this go on? A pure function of two reports and some rules: pass, fail or inconclusive, with reasons in words.
 
 Items are paired by suite, id and prompt hash, so each prompt is its own control. The difference of a rule is oriented:
-plus means the candidate is better. Its interval is the cluster bootstrap's, widened for 0/1 values by the adjusted
-Wald interval, so that "nothing changed in 20 items" is not taken for certainty. Both ends are one-sided 95% bounds:
+plus means the candidate is better. Its interval is the cluster bootstrap's, widened to Student's where that is wider
+(a bootstrap of few items is too sure), and for 0/1 values by the adjusted Wald interval, so that "nothing changed in 20
+items" is not taken for certainty. One item decides nothing. Both ends are one-sided 95% bounds:
 
     no_worse_than m    pass when the lower end > -m     fail when the upper end < -m     else inconclusive
     better_than m      pass when the lower end >  m     fail when the upper end <  m     else inconclusive
@@ -217,12 +218,15 @@ def compare(metric: str, candidate: Report, baseline: Report, *, seed: int = 0) 
     weight = np.array([(c.weights.get(metric, 1.0) + b.weights.get(metric, 1.0)) / 2 for c, b in pairs])
     clusters = [(b.suite, b.cluster) for _, b in pairs]
     difference = sign * (new - old)
-    low, high = stats.percentiles(stats.bootstrap(difference, clusters, weight, seed=seed), 1 - 2 * ALPHA)
     binary = bool(np.isin(new, (0.0, 1.0)).all() and np.isin(old, (0.0, 1.0)).all())
     gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-    if binary:
-        wide = stats.paired_wald(gained, lost, len(pairs), 1 - 2 * ALPHA)
-        low, high = min(low, wide[0]), max(high, wide[1])
+    found = [
+        stats.percentiles(stats.bootstrap(difference, clusters, weight, seed=seed), 1 - 2 * ALPHA),
+        stats.student(difference, clusters, weight, 1 - 2 * ALPHA),
+    ]
+    if binary or (_shares(new) and _shares(old) and np.ptp(difference) < 1e-9):
+        found.append(stats.paired_wald(gained, lost, len(pairs), 1 - 2 * ALPHA))
+    low, high = min(a for a, _ in found), max(b for _, b in found)
     return Compared(
         metric=metric, n=len(pairs), clusters=len(set(clusters)),
         baseline=float(np.average(old, weights=weight)), candidate=float(np.average(new, weights=weight)),
@@ -231,6 +235,10 @@ def compare(metric: str, candidate: Report, baseline: Report, *, seed: int = 0) 
         p_changed=stats.mcnemar(gained, lost) if binary else stats.wilcoxon(difference),
         test="mcnemar" if binary else "wilcoxon",
     )  # fmt: skip
+
+
+def _shares(value_N: stats.Array) -> bool:
+    return bool(((value_N >= 0) & (value_N <= 1)).all())
 
 
 def _direction(metric: str, *reports: Report) -> int:
@@ -352,6 +360,8 @@ def _settle(result: Result, same_judge: bool) -> Result:
 
 
 def _verdict(compared: Compared, bar: float, p_holm: float) -> tuple[Verdict, str]:
+    if compared.n < 2:
+        return "inconclusive", "one item has no spread to judge by"
     few = ""
     if stats.FEW_CLUSTERS <= compared.clusters < FEW_CLUSTERS and compared.changed > 0:
         few = f" (only {compared.clusters} clusters: take the interval with care)"

@@ -215,7 +215,7 @@ def cut(doc: Doc, max_tokens: int) -> Doc | None:
 
     Two answers are cut to one length, the longest that fits, so that length does not tell them apart more than before.
     """
-    room = max_tokens - len(doc.prefix)
+    room = max(0, max_tokens - len(doc.prefix))  # a prompt may be too long by itself
     limit = room
     while limit > 0 and sum(min(len(b.ids), limit) for b in doc.branches) > room:
         limit -= 1

@@ -117,6 +117,22 @@ def percentiles(means_D: Array, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def student(
+    value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Student's interval of a mean (Student 1908), over cluster sums as in `bootstrap`: mean +- t (C - 1) x s, s the
+    linearised standard error of a ratio of sums. A single cluster has no spread: its mean twice."""
+    total_C, weight_C = cluster_sums(value_N, cluster_N, weight_N)
+    clusters, mean = len(total_C), float(total_C.sum() / weight_C.sum())
+    if clusters < 2:
+        return mean, mean
+    from scipy.stats import t
+
+    square = float(((total_C - mean * weight_C) ** 2).sum()) * clusters / (clusters - 1)
+    half = float(t.ppf(0.5 + level / 2, clusters - 1)) * sqrt(square) / float(weight_C.sum())
+    return mean - half, mean + half
+
+
 def effective_n(value_N: ArrayLike, cluster_N: Sequence[object], weight_N: ArrayLike | None = None) -> float:
     """Independent items that a clustered 0/1 sample is worth: n over the design effect (Kish 1965), at most n.
 

@@ -122,8 +122,14 @@ class Cursor:
     tokens: float = 0.0
     best: float = math.inf
     worse: int = 0  # evaluations since the best one
+    kept: int = 0  # the step whose weights are the best so far; at the end the one that training ended on
     stopped: bool = False
     log: list[dict[str, Any]] = field(default_factory=list)
+
+    def ends(self, key: str) -> list[dict[str, Any]]:
+        """Log entries that have `key`: of the first evaluation, and of the weights that training ended on."""
+        found = [e for e in self.log if key in e]
+        return [found[0], next((e for e in found if e["step"] == self.kept), found[-1])] if found else []
 
 
 class Live(Protocol):
@@ -228,6 +234,8 @@ def train(
                 raise KeyboardInterrupt
     if patience and (best := shards.kept(out, "best")):
         master.copy_from(best)
+    else:
+        cursor.kept = cursor.step
     _write_log(out, cursor)
     return cursor
 
@@ -305,7 +313,7 @@ def _early_stop(cursor: Cursor, held: float, patience: int, out: Path, master: M
     if not patience:
         return
     if held < cursor.best:
-        cursor.best, cursor.worse = held, 0
+        cursor.best, cursor.worse, cursor.kept = held, 0, cursor.step
         shards.keep(master.weights, out, "best", cursor.step)
     else:
         cursor.worse += 1

@@ -123,3 +123,15 @@ def test_what_is_outside_the_mask_cannot_matter():
     for credit in (gae, group, leave_one_out, returns):
         for clean_x, dirty_x in zip(credit(o), credit(dirty)):
             torch.testing.assert_close(clean_x, dirty_x)
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 7])
+@pytest.mark.parametrize("reward", [0.1, -100.7, 1000.1])
+def test_equal_rewards_teach_nothing_whatever_their_size(n, reward):
+    """In fp32 the mean of three times 1000.1 is another number, and (x - mean) / (std + 1e-4) was 0.35."""
+    score = torch.full((n,), reward)
+    o = Outcome(score[:, None], torch.ones(n, 1, dtype=torch.bool), torch.zeros(n, dtype=torch.long))
+    for credit in (group, leave_one_out):
+        advantage = credit(o)[0]
+        assert advantage.dtype == torch.float32 and not advantage.any()
+    assert flat_groups(score, o.group_S).all()

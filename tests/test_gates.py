@@ -51,6 +51,33 @@ def test_unchanged_is_no_proof_when_items_are_few():
     assert decide(many, many, [rule()]).verdict == "pass"
 
 
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_few_unchanged_shares_are_no_proof_either(n):
+    """A metric between 0 and 1 is no surer than one of 0 and 1; constant gains of two items are not certain."""
+    half = report([0.5] * n)
+    assert decide(half, half, [rule()]).verdict == "inconclusive"
+    better = decide(report([0.5, 0.4]), report([0.4, 0.3]), [Rule(metric="m.accuracy", better_than=0.02)])
+    assert better.verdict == "inconclusive"
+
+
+def test_one_item_decides_nothing():
+    """-12 to -3 nats, far beyond any margin."""
+    found = decide(report([-3.0]), report([-12.0]), [Rule(metric="m.accuracy", better_than=1.0)])
+    assert found.verdict == "inconclusive" and "one item" in found.reasons[0]
+
+
+@pytest.mark.parametrize("n", [4, 8])
+def test_false_passes_of_few_continuous_items(n, fewer_draws):
+    """True difference on the margin: 5% pass by chance (a bootstrap alone: 12% of four items, 8% of eight).
+    400 runs: standard deviation 0.011."""
+    rng = random.Random(n)
+    passes = 0
+    for _ in range(400):
+        new = [rng.gauss(-0.3, 1.0) for _ in range(n)]
+        passes += decide(report(new), report([0.0] * n), [rule(0.3)]).verdict == "pass"
+    assert passes / 400 < 0.075
+
+
 def test_inconclusive_says_how_many_more_items_would_decide():
     """40 items, 2 gained and 1 lost; more items by N = n (half / distance)^2."""
     old = [0] * 20 + [1] * 20

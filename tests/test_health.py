@@ -80,3 +80,21 @@ def test_actions_and_patience():
     assert watch.examine(SICK["ratio_explosion"]) == []  # only the last rollout: not twice in a row
     with pytest.raises(ValidationError):
         Health(length_drift="panic")
+
+
+def test_patience_counts_rollouts_and_not_the_evaluations_between_them():
+    """Two bad rollouts in a row, each with an evaluation before it; one is not two because of its evaluation."""
+    between = [e for r in rollouts(6, drift=lambda i: 0.5) for e in (*evaluations((0.3, 0.5)), r)]
+    assert [name for name, *_ in Health(patience=2).examine(between)] == ["ratio_explosion"]
+    longer = rollouts(8, length=lambda i: 20 if i < 6 else 60)  # the median of the last five is still 20
+    longer += [*rollouts(1, length=lambda i: 60), *evaluations((0.3, 0.5)), *rollouts(1, length=lambda i: 60)]
+    assert health.length_drift(longer) and health.length_drift(longer[:-1])
+    assert not health.length_drift(longer[:-3])
+    assert [name for name, *_ in Health(patience=2).examine(longer)] == ["length_drift"]
+    assert Health(patience=3).examine(longer) == []
+
+
+def test_a_flat_reward_is_found_with_patience_too():
+    flat = rollouts(4, reward=lambda i: 0.0, reward_std=lambda i: 0.0, flat=lambda i: 1.0)
+    assert [name for name, *_ in Health(patience=2).examine(flat)] == ["flat_reward"]
+    assert Health(patience=2).examine(flat[:3]) == []

@@ -222,6 +222,20 @@ def test_running_mean_and_spread():
     assert (r.n, r.mean, r.std) == (3, 2.0, 1.0)
 
 
+def test_normalised_rewards_of_a_rollout_are_measured_alike(folder):
+    """Groups that are flat at 0, 1 and 2 stay flat, whatever the order in which the running mean meets them."""
+    model = load_model(folder, FP32, train=True)
+    groups = made_groups(model)
+    for k, g in enumerate(groups):
+        g.reward = [float(k)] * 4
+    work = learner(model, groups, {"type": "grpo", "kl": {"where": "none"}}, normalise=True)
+    next(work.batches())
+    assert not torch.cat(work.batch.columns["adv"]).any()
+    assert (
+        work._normal([5.0, 5.0]) == [pytest.approx((5 - 22 / 14) / work.running.std)] * 2
+    )  # mean of 4 x (0, 1, 2), 5, 5
+
+
 def test_critics_begin_at_nothing_and_learn_the_returns(folder):
     """Both kinds say 0 before training; a separate one, trained on one rollout, explains most of its returns."""
     model = load_model(folder, FP32, train=True)
@@ -288,6 +302,18 @@ def test_warm_up_of_the_critic_leaves_the_policy_alone(folder):
     assert max(float(g.abs().max()) for g in gradient(model, work)) == 0
     work.batch.queue = []
     assert max(float(g.abs().max()) for g in gradient(model, work)) > 0  # the second rollout
+
+
+def test_warm_up_of_a_layer_on_the_trunk_leaves_the_trunk_alone(folder):
+    """The value loss would go on into the policy; in the warm-up only the layer learns."""
+    model = load_model(folder, FP32, train=True)
+    critic = Trunk(model)
+    torch.nn.init.normal_(critic.layer.weight)
+    knobs = {"type": "ppo", "kl": {"where": "none"}, "critic": {"separate": False, "warmup": 1}}
+    work = learner(model, made_groups(model), knobs, critic=critic)
+    found, own = gradient(model, work), len(model.parameters())
+    assert max(float(g.abs().max()) for g in found[:own]) == 0
+    assert max(float(g.abs().max()) for g in found[own:]) > 0
 
 
 def test_temperature_stands_on_both_sides(folder):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from posttrain.objectives import value
+from posttrain.objectives import policy, value
 from posttrain.objectives.policy import LOSSES, Tokens, cispo, clip, clipped_share, gspo, importance, kl, sequence_clip
 from posttrain.objectives.reduce import reduce
 
@@ -106,6 +106,20 @@ def test_wild_ratios_stay_finite(loss):
     found = loss(t)
     found.sum().backward()
     assert torch.isfinite(found).all() and torch.isfinite(t.logp_N.grad).all()
+
+
+def test_clipped_share_is_of_what_the_loss_clips():
+    """Two tokens with ratios e^0.3 and e^-0.3, then e^0.3 twice, A > 0, range 0.2: by tokens the first and the last two
+    are clipped; sequence means are 1 and e^0.3, sums 1 and e^0.6. A gradient of 0 says the same."""
+    log = torch.tensor([0.3, -0.3, 0.3, 0.3], requires_grad=True)
+    t = Tokens(log, torch.zeros(4), torch.ones(4), torch.tensor([0, 0, 1, 1]), 2)
+    wanted = {"clip": [1, 0, 1, 1], "gspo": [0, 0, 1, 1], "sequence_clip": [0, 0, 1, 1]}
+    for name, expected in wanted.items():
+        level = policy.LEVELS.get(name, "token")
+        assert policy.clipped_share(t, 0.2, 0.2, level).tolist() == expected
+        (grad,) = torch.autograd.grad(getattr(policy, name)(t, low=0.2, high=0.2).sum(), log)
+        assert (grad == 0).float().tolist() == expected
+    assert policy.clipped_share(t._replace(adv_N=-t.adv_N), 0.2, 0.2).tolist() == [0, 1, 0, 0]
 
 
 def test_kl_estimators_by_hand():

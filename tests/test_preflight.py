@@ -98,6 +98,7 @@ def test_cutting_a_pair_keeps_the_answers_equally_long() -> None:
     assert short is not None
     assert [len(b.ids) for b in short.branches] == [15, 15]
     assert cut(doc, 25) is None  # 7 each would be too little to learn from
+    assert cut(Doc([1] * 100, doc.branches), 90) is None  # a prompt that is too long by itself
     uneven = cut(Doc([1] * 10, [Branch([2] * 40, [True] * 40), Branch([3] * 9, [True] * 9)]), 40)
     assert uneven is not None
     assert [len(b.ids) for b in uneven.branches] == [21, 9]

@@ -12,7 +12,7 @@ from posttrain.judge.base import Rule
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.render import load_chat
 from posttrain.rows import Demo, Item, Message, Pair, Sample, read_jsonl, write_jsonl
-from posttrain.stages.sample import SampleDemos, SamplePairs, Scored, best_and_worst, gain, judged, kl_of_best
+from posttrain.stages.sample import SampleDemos, SamplePairs, Scored, best_and_worst, gain, judged, kl_of_best, sides
 
 ITEM = Item(id="i", cluster="c", messages=(Message(role="user", content="2 + 2?"),), answer="4")
 
@@ -57,6 +57,14 @@ def test_rejection_sampling_keeps_the_best_that_differ():
     answers = [answer("a", 1, -2), answer("a", 1, -1), answer("b", 0.6), answer("c", 0.7), answer("d", 0.1)]
     assert [d.messages[-1].content for d in stage.rows(ITEM, answers)] == ["a", "c"]
     assert list(stage.rows(ITEM, [answer("x", 0.4), answer("y", 1, ended="length")])) == []
+
+
+def test_all_answers_to_a_prompt_stand_on_one_side():
+    made = [(f"p{i}", f"p{i} {k}") for i in range(40) for k in range(3)]
+    train, held = sides(made, 0.3)
+    asked = [{row.split()[0] for row in side} for side in (train, held)]
+    assert asked[0].isdisjoint(asked[1]) and sorted(train + held) == sorted(row for _, row in made)
+    assert len(train) == 3 * len(asked[0]) and 3 < len(asked[1]) < 25
 
 
 @pytest.fixture(scope="module")

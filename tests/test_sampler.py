@@ -261,6 +261,21 @@ def test_stream_joins_to_the_sample(chat: Chat) -> None:
         assert "".join(Local(hf, chat).stream(prompts((9,))[0], how)) == sample.text[: sample.text.index(stop)]
 
 
+def test_stream_holds_back_what_the_template_puts_before_an_answer(chat: Chat) -> None:
+    """An answer that begins with the template's lead (an empty <think> block, say) is shown without it, from its first
+    character on; one that begins otherwise is shown whole."""
+    chat, how = dataclasses.replace(chat, stop_ids=()), Sampling(max_new=30, seed=1)
+    hf, prompt = tiny.model("llama", seed=1), prompts((9,))[0]
+    (free,) = draw(hf, chat, [prompt], 1, how)[0]
+    lead = chat.decode(free.ids[:4])
+    assert len(lead) > 2
+    for begun, left in ((lead, len(lead)), (lead[:-1] + "\0", 0)):
+        own = dataclasses.replace(chat, lead=begun)
+        (sample,) = draw(hf, own, [prompt], 1, how)[0]
+        assert sample.text == free.text[left:]
+        assert "".join(Local(hf, own).stream(prompt, how)) == sample.text
+
+
 def test_shown_holds_back_what_may_change(chat: Chat) -> None:
     """An emoji is 4 bytes, so 4 tokens here: nothing of it is shown before the last."""
     emoji = list(chat.tokenizer("a😀", add_special_tokens=False).input_ids)

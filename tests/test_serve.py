@@ -1,6 +1,7 @@
 """The server with the real OpenAI client, against the local sampler and a plain forward pass; bad input, feedback."""
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
@@ -168,6 +169,28 @@ def test_streams_join_to_the_whole(running: Running, stop: list[str] | None) -> 
     assert ends == [c.finish_reason for c in whole.choices]
     assert usage.completion_tokens == whole.usage.completion_tokens
     assert stop is None or not any(s in text for s in stop for text in texts)
+
+
+def test_a_stream_begins_behind_what_the_template_puts_before_an_answer(folder: Path) -> None:
+    """Nothing of the lead is shown while it grows, and no character of the answer is lost."""
+    desk, how, pieces, done = desk_of(folder), Sampling(max_new=30, seed=3), [], threading.Event()
+    desk.chat = dataclasses.replace(desk.chat, stop_ids=())
+    prompt = desk.chat.prompt((Message(role="user", content=TEXT),))
+
+    def drawn() -> Any:
+        return asyncio.run(Local(desk.model, desk.chat).sample([prompt], 1, how))[0][0]
+
+    def sink(piece: Any) -> None:
+        pieces.append(piece.text)
+        if piece.ended or piece.error:
+            done.set()
+
+    whole = drawn()
+    desk.chat = dataclasses.replace(desk.chat, lead=desk.chat.decode(whole.ids[:4]))
+    desk.submit([Ask(tuple(prompt), how, sink, chat=True, stream=True)])
+    assert done.wait(60)
+    desk.close()
+    assert "".join(pieces) == drawn().text == whole.text[len(desk.chat.lead) :] and len(pieces) > 3
 
 
 def test_streamed_echo(running: Running) -> None:

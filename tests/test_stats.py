@@ -1,5 +1,7 @@
 """Intervals and paired tests against scipy, statsmodels, papers and hand arithmetic."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,6 +69,20 @@ def test_bootstrap_resamples_whole_clusters():
 def test_weights_are_a_ratio_of_sums():
     """1/2 of 2 parts and 3/3 of 3 parts: (1 + 3) / (2 + 3) = 0.8."""
     assert stats.interval([0.5, 1.0], ["a", "b"], [2.0, 3.0]).value == pytest.approx(0.8)
+
+
+def test_student_is_scipys_and_one_cluster_has_no_spread():
+    value = [0.1, 0.4, -0.3, 0.8, 0.2, 0.05]
+    wanted = scipy_stats.ttest_1samp(value, 0).confidence_interval(0.9)
+    assert stats.student(value, range(6), level=0.9) == pytest.approx(tuple(wanted))
+    sums, sizes = [1.0, 0.5, 2.0, 0.0, 1.5], [2, 1, 3, 1, 2]  # clusters of equal values: the ratio of sums by hand
+    value = [s / n for s, n in zip(sums, sizes) for _ in range(n)]
+    names = [c for c, n in enumerate(sizes) for _ in range(n)]
+    mean = sum(sums) / 9
+    error = math.sqrt(5 / 4 * sum((s - mean * n) ** 2 for s, n in zip(sums, sizes))) / 9
+    half = scipy_stats.t.ppf(0.975, 4) * error
+    assert stats.student(value, names) == pytest.approx((mean - half, mean + half))
+    assert stats.student([0.3], ["a"]) == (0.3, 0.3)
 
 
 def test_few_clusters_are_taken_for_labels():

@@ -105,6 +105,9 @@ def test_early_stop_ends_on_the_best_weights(folder, tmp_path):
     model, cursor = work(folder, tmp_path, docs, steps=40, lr=0.3, evaluate=True, eval_every=1, patience=3)
     assert cursor.stopped and cursor.step < 40
     assert held_out(model, docs, MICRO, 0)["loss"] == pytest.approx(cursor.best, abs=1e-5)
+    first, kept = cursor.ends("held_loss")
+    assert (first["step"], kept["step"]) == (0, cursor.kept) and cursor.kept < cursor.step
+    assert kept["held_loss"] == cursor.best != cursor.log[-1]["held_loss"]
 
 
 def test_nan_names_the_rows(folder, tmp_path):

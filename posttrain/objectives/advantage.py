@@ -55,14 +55,14 @@ def group(o: Outcome, *, std: bool = True, eps: float = 1e-4) -> tuple[Tensor, T
     score_S = _scores(o)
     mean_S, std_S, _ = _of_groups(score_S, o.group_S)
     centred_S = score_S - mean_S
-    return _spread(centred_S / (std_S + eps) if std else centred_S, o), to_go(o)
+    return _spread((centred_S / (std_S + eps) if std else centred_S).to(score_S), o), to_go(o)
 
 
 def leave_one_out(o: Outcome) -> tuple[Tensor, Tensor]:
     """R minus the mean of the OTHER samples of its group: RLOO, arXiv:2402.14740, eq. 9. A group of one: 0."""
     score_S = _scores(o)
     mean_S, _, n_S = _of_groups(score_S, o.group_S)
-    return _spread((score_S - mean_S) * n_S / (n_S - 1).clamp(min=1), o), to_go(o)
+    return _spread(((score_S - mean_S) * n_S / (n_S - 1).clamp(min=1)).to(score_S), o), to_go(o)
 
 
 def returns(o: Outcome, *, gamma: float = 1.0, whiten: bool = True) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,9 @@ def _spread(score_S: Tensor, o: Outcome) -> Tensor:
 
 
 def _of_groups(score_S: Tensor, group_S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean, std with n - 1, size) of each sequence's group, [S] each; the std of a group of one is 0."""
+    """(mean, std with n - 1, size) of each sequence's group, [S] each, fp64: the mean of equal scores is that score,
+    so that their rounding is not taken for a difference. The std of a group of one is 0."""
+    score_S = score_S.double()
     _, number_S = torch.unique(group_S, return_inverse=True)
     n_G = torch.bincount(number_S).to(score_S.dtype)
     mean_G = torch.zeros_like(n_G).index_add(0, number_S, score_S) / n_G

@@ -84,11 +84,25 @@ def cispo(t: Tokens, *, high: float = 4.0) -> Tensor:
 
 
 LOSSES = (reinforce, clip, gspo, sequence_clip, cispo)
+Level = Literal["token", "mean", "sum"]
+LEVELS: dict[str, Level] = {
+    gspo.__name__: "mean",
+    sequence_clip.__name__: "sum",
+}  # what the others' ratio is of: a token
 
 
-def clipped_share(t: Tokens, low: float, high: float) -> Tensor:
-    """1 for each token whose ratio is outside the clip range on the side that stops its gradient [N]."""
-    rho_N = ratio(t.logp_N, t.old_N).detach()
+def clipped_share(t: Tokens, low: float, high: float, level: Level = "token") -> Tensor:
+    """1 for each token whose ratio is outside the clip range on the side that stops its gradient [N].
+
+    level: the ratio of a token, or of its sequence from the mean or the sum of log-ratios (LEVELS: what a loss clips).
+    """
+    from posttrain.objectives.reduce import sequence_mean, sequence_sum
+
+    log_N = (t.logp_N - t.old_N).detach()
+    if level != "token":
+        whole = sequence_mean if level == "mean" else sequence_sum
+        log_N = whole(log_N, t.sequence_N, t.sequences)[t.sequence_N]
+    rho_N = torch.exp(log_N.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
     return ((rho_N > 1 + high) & (t.adv_N > 0) | (rho_N < 1 - low) & (t.adv_N < 0)).float()
 
 

@@ -152,7 +152,7 @@ class DrGrpo(Algorithm):
 class Dapo(Algorithm):
     """Clip higher, token mean over the step, groups without spread replaced, no KL: arXiv:2503.14476.
 
-    Its shaping of overlong answers is the stage's knob `unfinished`.
+    Its shaping of overlong answers is the stage's knob `shaping` (penalty and buffer).
     """
 
     row: ClassVar[Knobs] = {

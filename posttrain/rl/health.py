@@ -34,7 +34,7 @@ def ends(history: History, key: str) -> tuple[float, float] | None:
 def flat_reward(history: History) -> str:
     """All answers of every group have had the same reward since the beginning: nothing can be learned."""
     flat, rewards = series(history, "flat"), series(history, "reward")
-    if len(flat) != START or min(flat) < 1 or max(series(history, "reward_std")) > 1e-6:
+    if len(flat) < START or min(flat) < 1 or max(series(history, "reward_std")) > 1e-6:
         return ""
     stopped, unique = statistics.fmean(series(history, "stopped")), statistics.fmean(series(history, "unique"))
     if stopped < 0.05:
@@ -45,7 +45,7 @@ def flat_reward(history: History) -> str:
         why = "no answer is ever right: easier prompts, more SFT, or a reward that gives part of the points"
     else:
         why = "every answer is right already: harder prompts; or the judge gives everything the same score"
-    return f"the reward has not varied in {START} rollouts, it is always {rewards[-1]:g}; {why}"
+    return f"the reward has not varied in {len(flat)} rollouts, it is always {rewards[-1]:g}; {why}"
 
 
 def reward_hacking(history: History, *, sure: float = 2.0) -> str:
@@ -154,11 +154,12 @@ class Health(BaseModel):
     def examine(self, history: History) -> list[tuple[str, Action, str]]:
         """(detector, action, sentence) of everything that fires now and has done so for `patience` rollouts."""
         found: list[tuple[str, Action, str]] = []
+        ends = [n for n, e in enumerate(history, 1) if not any(k.startswith("held_") for k in e)]  # evaluations between
+        earlier = [history[:n] for n in reversed(ends[-self.patience : -1])]
         for detector in DETECTORS:
             action: Action = getattr(self, detector.__name__)
             if action == "off" or not history or not (sentence := detector(history)):
                 continue
-            earlier = [history[: len(history) - k] for k in range(1, self.patience)]
-            if all(view and detector(view) for view in earlier):
+            if len(earlier) == self.patience - 1 and all(map(detector, earlier)):
                 found.append((detector.__name__, action, sentence))
         return found

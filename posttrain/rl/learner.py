@@ -277,7 +277,7 @@ class Learner:
         mask_ST = padded([torch.ones(len(x)) for x in split]).bool()
         reward_ST = torch.zeros(mask_ST.shape)
         last_S = mask_ST.sum(-1) - 1
-        score_S = torch.tensor([self._normal(groups[g].reward[j]) for g, j in answers])
+        score_S = torch.tensor(self._normal([groups[g].reward[j] for g, j in answers]))
         facts = {}
         if "ref" in columns:
             old_ST, ref_ST = padded(split), padded(by_answer(columns["ref"], docs))
@@ -297,12 +297,14 @@ class Learner:
             columns[name] = per_doc(rows, docs)
         return facts | {"adv_std": float(adv_ST[mask_ST].std()) if int(mask_ST.sum()) > 1 else 0.0}
 
-    def _normal(self, reward: float) -> float:
-        """The reward in standard deviations from the mean of all rewards so far, if that is asked for."""
+    def _normal(self, rewards: Sequence[float]) -> list[float]:
+        """The rewards in standard deviations from the mean of all so far, if that is asked for. Those of one rollout
+        are measured alike: equal ones stay equal, so a group without spread has none afterwards."""
         if not self.how.normalise:
-            return reward
-        self.running.add(reward)
-        return (reward - self.running.mean) / self.running.std if self.running.n > 1 else 0.0
+            return list(rewards)
+        for reward in rewards:
+            self.running.add(reward)
+        return [(reward - self.running.mean) / self.running.std for reward in rewards]
 
     @staticmethod
     def _kl_facts(old_ST: Tensor, ref_ST: Tensor, mask_ST: Tensor) -> dict[str, float]:
@@ -360,7 +362,7 @@ class Learner:
         loss_N = self._token_loss(tokens, at, entropy_N) * at["keep"]
         scalar = self.share * reduce(loss_N, self._how_reduced, max(total, 1.0), pack.branch_N, pack.branches)
         if self.algorithm.critic and self.rollout <= self.algorithm.critic.warmup:
-            scalar = scalar * 0.0
+            scalar, h_ND = scalar * 0.0, h_ND.detach()
         facts = self._facts(tokens, at, entropy_N.detach())
         share = sum(self.rows.counts[i] for i in indices) / max(total, 1.0)
         facts["loss"] = float(scalar.detach()), share
@@ -404,13 +406,16 @@ class Learner:
         self.most["ratio_max"] = max(self.most.get("ratio_max", 1.0), float(rho_N.max()))
         self.most["ratio_min"] = min(self.most.get("ratio_min", 1.0), float(rho_N.min()))
         low, high = (float(getattr(self.algorithm.loss, k, 1e9)) for k in ("low", "high"))
+        level = policy.LEVELS.get(str(self.algorithm.loss.type), "token")
         sums = {
-            "entropy": entropy_N, "clipped": policy.clipped_share(now, low, high),
+            "entropy": entropy_N, "clipped": policy.clipped_share(now, low, high, level),
             "drift": policy.kl(t.old_N, logp_N, "k3"),
             "off_policy" if self.age else "mismatch": policy.kl(at["behaviour"], t.old_N, "k3"),
         }  # fmt: skip
         if self.age and self.correction:
-            sums["capped"] = (policy.ratio(t.old_N, at["behaviour"]) > self.correction.cap).float()
+            ids, c = (t.sequence_N, t.sequences), self.correction
+            weight_N = policy.importance(t.old_N, at["behaviour"], *ids, level=c.level, cap=math.inf)
+            sums["capped"] = (weight_N > c.cap).float()
         if "ref" in at:
             sums["kl"] = policy.kl(logp_N, at["ref"], "k3")
         return {name: (float(x_N.double().sum()), n) for name, x_N in sums.items()}

@@ -101,7 +101,7 @@ class Local:
             if row.ended:
                 text = self.finish(row).text
             else:
-                text = shown(self.text_of(row.ids), ends)
+                text = shown(self.text_of(row.ids), ends, self.chat.lead)
             if text.startswith(sent) and len(text) > len(sent):
                 yield text[len(sent) :]
                 sent = text

@@ -22,8 +22,11 @@ def stop_at(text_of: Callable[[Sequence[int]], str], ids: Sequence[int], stops: 
     return min((text.index(s) for s in stops if s in text), default=None)
 
 
-def shown(text: str, ends: Sequence[str]) -> str:
-    """The part of a growing text that is final: no unfinished character, no beginning of one of `ends`."""
+def shown(text: str, ends: Sequence[str], lead: str = "") -> str:
+    """The part of a growing text that is final: no unfinished character, no beginning of one of `ends`, and nothing as
+    long as it may become the `lead` that is taken off a whole text."""
     text = text.rstrip(BROKEN)
+    if lead.startswith(text):
+        return ""
     held = (k for e in ends for k in range(1, len(e) + 1) if text.endswith(e[:k]))
     return text[: len(text) - max(held, default=0)]

@@ -264,14 +264,12 @@ class Desk:
     def _tell(self, row: Row) -> None:
         """Send what is new of a row. Characters are never split, beginnings of stop strings are held back."""
         text = self._text_of(row)(row.ids)
-        text = text[: row.cut] if row.ended else shown(text, [*row.how.stop, *filter(None, [self._tail(row)])])
+        around = (self.chat.lead, self.chat.tail) if row.ask.chat else ("", "")
+        text = text[: row.cut] if row.ended else shown(text, [*row.how.stop, *filter(None, around[1:])], around[0])
         new, tokens = text[row.sent :], tuple(row.tokens[row.told :])
         if row.ended or new:
             row.sent, row.told = max(row.sent, len(text)), len(row.tokens)
             row.ask.sink(Piece(new, tokens, row.ended))
-
-    def _tail(self, row: Row) -> str:
-        return self.chat.tail if row.ask.chat else ""
 
     def _text_of(self, row: Row) -> Callable[[Sequence[int]], str]:
         if row.ask.chat:

@@ -25,7 +25,7 @@ from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
-from posttrain.stages.sample import Scored, extremes
+from posttrain.stages.sample import Scored, extremes, sides
 
 WATCHED = 64  # held-out prompts that are answered and judged after every round
 Score = float | None
@@ -139,7 +139,8 @@ class OnlinePreference(Stage):
         drawn = {"temperature": self.temperature, "seed": self.seed + 7919 * number}
         groups = answers(policy, items, self.n, self.max_new, drawn, runtime)
         scores = judged(judge, items, groups)
-        pairs = [p for item, group, s in zip(items, groups, scores) if (p := best_and_worst(item, group, s, number))]
+        found = [(i.id, best_and_worst(i, group, s, number)) for i, group, s in zip(items, groups, scores)]
+        pairs = [(i, pair) for i, pair in found if pair]
         seen = [x for group in scores for x in group if x is not None]
         facts: dict[str, Any] = {
             "score": sum(seen) / max(1, len(seen)), "prompts": len(items), "pairs": len(pairs),
@@ -149,15 +150,15 @@ class OnlinePreference(Stage):
         }  # fmt: skip
         shown = "" if not facts["held"] else f", held-out prompts {mean(facts['held']):.3f}"
         runtime.progress.say(f"  round {number}: judge's mean {facts['score']:.3f}{shown}; {len(pairs)} pairs")
-        apart = {p.id for p in pairs if set_aside(p.id, self.holdout)}
-        if number == 1 and len(pairs) - len(apart) < 2:
+        train, apart = sides(pairs, self.holdout)  # a prompt stands on the same side in every round
+        if number == 1 and len(train) < 2:
             raise UserError(
                 f"{len(items)} prompts gave {len(pairs)} pairs of answers that the judge tells apart",
                 remedy="a higher n, temperature or per_round; or a policy that is sometimes right",
             )
-        if len(pairs) > len(apart):
-            write_jsonl(made / "train.jsonl", (p for p in pairs if p.id not in apart))
-            write_jsonl(made / "holdout.jsonl", (p for p in pairs if p.id in apart))
+        if train:
+            write_jsonl(made / "train.jsonl", train)
+            write_jsonl(made / "holdout.jsonl", apart)
         made.mkdir(parents=True, exist_ok=True)
         write_text(made / "judged.json", json.dumps(facts))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from posttrain import packing
     from posttrain.model import Model
-    from posttrain.train import Before, Facts, LossFn
+    from posttrain.train import Before, Cursor, Facts, LossFn
 
 LOSSES = (*preference.LOSSES, *unpaired.LOSSES)
 UNPAIRED = tuple(fn.__name__ for fn in unpaired.LOSSES)
@@ -88,7 +88,7 @@ class Preference(Training):
         cursor = self.fit(ready, [1.0] * len(ready.docs), work.loss, evaluate, out, runtime, work.before)
         self.save(ready, out)
         reference.forget()
-        return summary(cursor.log, len(ready.docs)) | cost(cursor, ready.model.flops_per_token)
+        return summary(cursor, len(ready.docs)) | cost(cursor, ready.model.flops_per_token)
 
 
 class Work(NamedTuple):
@@ -99,14 +99,13 @@ class Work(NamedTuple):
     before: "Before | None" = None
 
 
-def summary(log: Sequence[dict[str, Any]], rows: int) -> Metrics:
-    """Held-out numbers before and after, and the last step's training numbers."""
-    held = [e for e in log if "held_loss" in e]
-    facts = {"rows": float(rows)}
-    if held:
-        facts |= {f"{k}_before": v for k, v in held[0].items() if k.startswith("held_")}
-        facts |= {k: v for k, v in held[-1].items() if k.startswith("held_")}
-    return facts | {f"train_{k}": log[-1][k] for k in ("loss", "accuracy", "margin", "chosen_reward") if k in log[-1]}
+def summary(cursor: "Cursor", rows: int) -> Metrics:
+    """Held-out numbers before and of the weights that were kept, and the last step's training numbers."""
+    facts, last = {"rows": float(rows)}, cursor.log[-1]
+    if ends := cursor.ends("held_loss"):
+        facts |= {f"{k}_before": v for k, v in ends[0].items() if k.startswith("held_")}
+        facts |= {k: v for k, v in ends[1].items() if k.startswith("held_")}
+    return facts | {f"train_{k}": last[k] for k in ("loss", "accuracy", "margin", "chosen_reward") if k in last}
 
 
 def check(loss: str, pairs: Sequence[Pair]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from posttrain import packing
     from posttrain.reward_model import RewardModel
-    from posttrain.train import Facts
+    from posttrain.train import Cursor, Facts
 
 Edge = tuple[str, ...] | str | None
 RATED = tuple(f.__name__ for f in reward.POINTWISE)
@@ -87,7 +87,7 @@ class Reward(Training):
         found = self.report(ready, held, out, runtime)
         for warning in self.save(ready, out):
             runtime.progress.say(f"  {warning}")
-        return summary(cursor.log, len(rows), found) | cost(cursor, model.flops_per_token)
+        return summary(cursor, len(rows), found) | cost(cursor, model.flops_per_token)
 
     def report(self, ready: Ready, held: Sequence[Group], out: Path, runtime: Runtime) -> dict[str, Any]:
         """Score the held-out answers (a sample of the training ones where there are none); write reward.json."""
@@ -298,7 +298,7 @@ def rating_errors(groups: Sequence[Group], score_GAM: "Sequence[Tensor]") -> dic
     return {"rmse": float(np.sqrt(((value - score) ** 2).mean())), "rmse_of_mean": float(value.std()), "r": r}
 
 
-def summary(log: Sequence[dict[str, Any]], rows: int, found: dict[str, Any]) -> Metrics:
+def summary(cursor: "Cursor", rows: int, found: dict[str, Any]) -> Metrics:
     """Held-out accuracy first, with its interval and "longer is better" beside it."""
     told: Metrics = {}
     if held := found.get("held_out"):
@@ -307,12 +307,8 @@ def summary(log: Sequence[dict[str, Any]], rows: int, found: dict[str, Any]) -> 
                 "held_accuracy_low": a["low"], "held_accuracy_high": a["high"], "held_ece": held["ece"],
                 "held_brier": held["brier"], "held_comparisons": float(held["comparisons"])}  # fmt: skip
     told |= {f"held_{k}": v for k, v in found.get("ratings", {}).items()}
-    losses = [e for e in log if "held_loss" in e]
-    if losses:
-        told |= {"held_loss_before": losses[0]["held_loss"], "held_loss": losses[-1]["held_loss"]}
-        told |= {"held_margin": losses[-1]["held_margin"]} if "held_margin" in losses[-1] else {}
-    return (
-        told
-        | {"groups": float(rows)}
-        | {f"train_{k}": log[-1][k] for k in ("loss", "accuracy", "margin") if k in log[-1]}
-    )
+    if ends := cursor.ends("held_loss"):
+        told |= {"held_loss_before": ends[0]["held_loss"], "held_loss": ends[1]["held_loss"]}
+        told |= {"held_margin": ends[1]["held_margin"]} if "held_margin" in ends[1] else {}
+    last = cursor.log[-1]
+    return told | {"groups": float(rows)} | {f"train_{k}": last[k] for k in ("loss", "accuracy", "margin") if k in last}

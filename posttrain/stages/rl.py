@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from posttrain.rl.critic import Critic
     from posttrain.rl.learner import Learner
     from posttrain.sampler.server import Server
+    from posttrain.train import Cursor
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
@@ -121,7 +122,7 @@ class Rl(Stage):
         work.model.save(out)
         work.chat.save(out)
         train.finish(out)
-        return summary(cursor.log) | cost(cursor, work.model.flops_per_token) | {"warnings": float(len(learner.warned))}
+        return summary(cursor) | cost(cursor, work.model.flops_per_token) | {"warnings": float(len(learner.warned))}
 
     def judges(self, wanted: Mapping[str, Any], inputs: Inputs, out: Path, runtime: Runtime) -> dict[str, Weighed]:
         """Judges ready to be asked; reward models are loaded, replies of language models kept in `out`."""
@@ -335,14 +336,15 @@ def error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def summary(log: Sequence[Mapping[str, Any]]) -> Metrics:
-    """Held-out rewards before and after; of the rollouts, the means over the first and the last tenth."""
-    held = [e for e in log if "held_reward" in e]
+def summary(cursor: "Cursor") -> Metrics:
+    """Held-out rewards before and of the weights that were kept; means over the first and the last tenth of the
+    rollouts."""
+    ends = cursor.ends("held_reward")
     facts: Metrics = {}
     for key in ("held_reward", "held_gold", "held_length"):
-        if held and key in held[0]:
-            facts |= {f"{key}_before": held[0][key], key: held[-1][key]}
-    rollouts = [e for e in log if "rollout" in e]
+        if ends and key in ends[0]:
+            facts |= {f"{key}_before": ends[0][key], key: ends[1][key]}
+    rollouts = [e for e in cursor.log if "rollout" in e]
     tenth = max(1, len(rollouts) // 10)
     for key in ("reward", "length", "entropy", "kl_answer", "explained"):
         found = [e[key] for e in rollouts if key in e]

@@ -85,10 +85,10 @@ class Sampled(Stage):
         with runtime.progress.task("sample", total=len(prompts) * self.n) as tick:
             sampled = Local(model, chat).sample(prompts, self.n, how, on_step=lambda done, t: tick(done, tokens=t))
             groups = asyncio.run(judged(items, asyncio.run(sampled), judge))
-        found = [row for item, group in zip(items, groups) for row in self.rows(item, group)]
-        held = {r.id for r in found if set_aside(r.id, self.holdout)}
-        write_jsonl(out / "train.jsonl", (r for r in found if r.id not in held))
-        write_jsonl(out / "holdout.jsonl", (r for r in found if r.id in held))
+        made = [(item.id, row) for item, group in zip(items, groups) for row in self.rows(item, group)]
+        found = [row for _, row in made]
+        for name, side in zip(("train", "holdout"), sides(made, self.holdout)):
+            write_jsonl(out / f"{name}.jsonl", side)
         curve = gain([[a.score for a in group] for group in groups])
         write_text(out / "gain.json", json.dumps({"best_of": curve, "kl": [kl_of_best(k) for k in curve]}, indent=2))
         tokens = float(sum(len(a.sample.ids) for group in groups for a in group) + sum(map(len, prompts)))
@@ -138,6 +138,12 @@ class SampleDemos(Sampled):
                 messages=(*item.messages, Message(role="assistant", content=a.sample.text)),
                 category=_category(item), source="rule", meta={"score": a.score, "of": len(answers)},
             )  # fmt: skip
+
+
+def sides(made: Sequence[tuple[str, Any]], share: float) -> tuple[list[Any], list[Any]]:
+    """(rows to train on, rows held out) of (prompt's id, row): a prompt stands on one side with all that it gave."""
+    apart = {i for i, _ in made if set_aside(f"sampled-{i}", share)}
+    return [row for i, row in made if i not in apart], [row for i, row in made if i in apart]
 
 
 async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge: Judge) -> list[list[Scored]]:

@@ -52,10 +52,9 @@ class Sft(Training):
 
         cursor = self.fit(ready, mapped.targets(ready.docs), loss, evaluate, out, runtime)
         self.save(ready, out)
-        losses = [e["held_loss"] for e in cursor.log if "held_loss" in e]
         facts = {"rows": float(len(demos)), "train_loss": cursor.log[-1]["loss"]}
-        if losses:
-            facts |= {"held_loss_before": losses[0], "held_loss": min(losses) if self.patience else losses[-1]}
+        if ends := cursor.ends("held_loss"):
+            facts |= {"held_loss_before": ends[0]["held_loss"], "held_loss": ends[1]["held_loss"]}
         return facts | cost(cursor, model.flops_per_token)
 
 
