@@ -53,7 +53,7 @@ class Sft(Training):
         cursor = self.fit(ready, mapped.targets(ready.docs), loss, evaluate, out, runtime)
         self.save(ready, out)
         losses = [e["held_loss"] for e in cursor.log if "held_loss" in e]
-        facts = {"rows": float(len(demos)), "train_loss": cursor.log[-1]["loss"]}
+        facts = {"rows": float(len(demos))} | {f"train_{k}": v for k, v in cursor.log[-1].items() if k == "loss"}
         if losses:
             facts |= {"held_loss_before": losses[0], "held_loss": min(losses) if self.patience else losses[-1]}
         return facts | cost(cursor, model.flops_per_token)
