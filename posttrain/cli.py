@@ -297,7 +297,8 @@ def _disk(error: OSError) -> int:
 
 
 def _resources(error: Exception) -> int:
-    """Memory and disk that ran out inside libraries, which raise exceptions of their own; anything else is a bug."""
+    """Memory and disk that ran out inside libraries, which raise exceptions of their own; operators without a
+    deterministic kernel; anything else is a bug."""
     text = str(error)
     if "No space left on device" in text or "File too large" in text:
         return _complain(
@@ -307,6 +308,12 @@ def _resources(error: Exception) -> int:
         return _complain(
             "out of memory\n  try: lower micro_tokens of the training stage (same result, less at once), "
             "or train with lora; checkpoints are kept", 2,
+        )  # fmt: skip
+    if "does not have a deterministic implementation" in text or "not deterministic because it uses CuBLAS" in text:
+        name = text.split(" does not", 1)[0] if " does not" in text else "cuBLAS"
+        return _complain(
+            f"{name} gives other bits every time on this device, and runtime.deterministic does not allow that\n"
+            "  try: runtime.deterministic=false, or runtime.device=cpu; checkpoints are kept", 2,
         )  # fmt: skip
     raise error
 

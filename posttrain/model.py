@@ -306,11 +306,22 @@ def choose(runtime: Runtime) -> tuple[torch.device, torch.dtype, str]:
     if runtime.device == "cuda" and not cuda:
         raise UserError("no CUDA device is visible", where="runtime.device", remedy="device: cpu")
     device = torch.device("cuda" if cuda and runtime.device != "cpu" else "cpu")
+    if runtime.deterministic:
+        same_bits_every_time()
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
     precision = runtime.precision if runtime.precision != "auto" else "bf16" if fast else "fp32"
     why = "" if runtime.precision != "auto" else ": has bf16 products" if fast else ": has no bf16 products"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return device, dtype, f"{precision} on {device.type}{why}"
+    return device, dtype, f"{precision} on {device.type}{why}" + (", deterministic" if runtime.deterministic else "")
+
+
+def same_bits_every_time() -> None:
+    """Only deterministic kernels from now on, in this process; on a CPU all that are used here are. An operator that
+    has none raises with its name (cli.py says it). cuBLAS reads its variable at its first use, so before any model."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def cpu_has_bf16() -> bool:

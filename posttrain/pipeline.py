@@ -62,6 +62,8 @@ class Runtime:
     sampler: Literal["local"] = "local"
     rows: Literal["auto", "memory", "mapped"] = "auto"  # where rows are held: auto maps large files
     checkpointing: bool = False  # activations are computed again instead of kept: less memory, a third more time
+    deterministic: bool = False  # only kernels that give the same bits every time; on a CPU it is so anyway
+    not_finite: Literal["stop", "skip"] = "stop"  # what becomes of a step with a loss or gradient that is not finite
     price_per_hour: float = 0.0
     progress: Progress = field(default_factory=lambda: Progress("silent"))
 

@@ -27,6 +27,8 @@ class RuntimeKnobs(BaseModel):
     sampler: str = Field(default="local", pattern="^local$")
     rows: str = Field(default="auto", pattern="^(auto|memory|mapped)$")  # mapped: rows stay on the disk
     checkpointing: bool = False  # keep no activations of the layers, compute them again in the backward pass
+    deterministic: bool = False  # on an accelerator: only kernels that give the same bits every time
+    not_finite: str = Field(default="stop", pattern="^(stop|skip)$")  # a step with a NaN or infinite loss or gradient
     price_per_hour: float = Field(default=0.0, ge=0)  # money for an hour of this machine, for the report
 
 

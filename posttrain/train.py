@@ -20,8 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from posttrain import packing, parallel, shards
-from posttrain.errors import UserError
+from posttrain import finite, packing, parallel, shards
 from posttrain.model import Model
 from posttrain.progress import Progress
 
@@ -83,9 +82,13 @@ class Master:
             p.grad = None
         self.first = False
 
-    def step(self, lr: float, clip: float) -> float:
+    def norm(self) -> float:
+        """Of the gradient as it has been collected."""
+        return shards.number(torch.nn.utils.get_total_norm(self.grads, foreach=True))
+
+    def step(self, lr: float, clip: float, norm: float | None = None) -> float:
         """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
-        norm = shards.number(torch.nn.utils.get_total_norm(self.grads, foreach=True))
+        norm = self.norm() if norm is None else norm
         if math.isfinite(norm):
             if clip and norm > clip:
                 torch._foreach_mul_(self.grads, clip / norm)
@@ -95,10 +98,14 @@ class Master:
                 group["lr"] = lr
             self.adamw.step()
             self.publish()
-        for w in self.weights:
+        self.drop()
+        return norm
+
+    def drop(self) -> None:
+        """Forget the gradient."""
+        for w in (*self.weights, *self.compute):
             w.grad = None
         self.first = True
-        return norm
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -143,6 +150,12 @@ class Live(Protocol):
 
     def after(self, entry: dict[str, Any]) -> None:
         """Called at the end of each step with its log entry, to add to it or to act on it."""
+
+    def finite(self) -> bool:
+        """Whether the gradients of what else is trained with this step (a critic) are; every process asks."""
+
+    def drop(self) -> None:
+        """Forget those gradients: this step is not learned from."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +206,7 @@ def train(
     patience: int = 0,
     before: Before | None = None,
     live: Live | None = None,
+    not_finite: Literal["stop", "skip"] = "stop",
 ) -> Cursor:
     """Train `model` in place for `steps` optimiser steps; returns the cursor with its log (one dict per step).
 
@@ -201,6 +215,7 @@ def train(
     decides early stopping (patience > 0: stop after that many evaluations without improvement, and end on the best
     weights). before: called at the beginning of each step, for losses that must look at the whole step first; it may
     only depend on its argument and the weights. live: owner of rows that change; `batches` then goes on where it stood.
+    not_finite: what becomes of a step with a loss or gradient that is none, see finite.py.
     """
     torch.manual_seed(0)
     master = Master(list(model.parameters()), optim)
@@ -215,8 +230,9 @@ def train(
             micro = next(batches)
             if before:
                 before(micro)
-            entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim))
+            entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim), before, live)
             cursor.step += 1
+            finite.check(cursor.step, entry, cursor.log, not_finite, progress.say)
             cursor.tokens += entry["tokens"]
             if evaluate and (cursor.step == steps or (eval_every and cursor.step % eval_every == 0)):
                 entry |= _held(evaluate, cursor, patience, out, master)
@@ -272,33 +288,59 @@ def finish(out: Path) -> None:
 
 
 def _step(
-    model: Model, master: Master, rows: Rows, loss: LossFn, micro: list[list[int]], optim: Optim, lr: float
-) -> dict[str, float]:
+    model: Model, master: Master, rows: Rows, loss: LossFn, micro: list[list[int]], optim: Optim, lr: float,
+    before: Before | None = None, live: Live | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One optimiser step and its log entry. Not finite: nothing is changed, and the entry says so.
+
+    A loss that is not finite goes on to the gradient all the same, since passes are work in common of all processes.
+    """
     total = sum(rows.counts[i] for indices in micro for i in indices)
-    sums: dict[str, float] = {}
+    sums: dict[str, float] = {"": 0.0}  # "": losses that were not finite
     counts: dict[str, float] = {}
     for indices, counted in parallel.shares(micro, rows.sizes):
         value, facts = loss(indices, total if counted else math.inf)
-        if not torch.isfinite(value):
-            _not_finite("the loss", [rows.names[i] for i in indices])
+        sums[""] += not bool(torch.isfinite(value))
         value.backward()
         master.collect()
         for name, (s, n) in facts.items() if counted else ():
             sums[name], counts[name] = sums.get(name, 0.0) + s, counts.get(name, 0.0) + n
     sums, counts = parallel.total(sums), parallel.total(counts)
-    norm = master.step(lr, optim.clip)
-    if not math.isfinite(norm):
-        _not_finite("the gradient", [rows.names[i] for indices in micro for i in indices])
+    wrong, norm = "loss" if sums.pop("") else "", master.norm()
+    if not wrong and not (math.isfinite(norm) and (live is None or live.finite())):
+        wrong = "gradient"
     tokens = float(sum(rows.sizes[i] for indices in micro for i in indices))
+    if wrong:
+        master.drop()
+        found = finite.entry(wrong, micro, rows.names, _bad(master, loss, total, before, live))
+        return found | {"lr": lr, "tokens": tokens}
+    master.step(lr, optim.clip, norm)
     return {name: sums[name] / max(counts[name], 1e-12) for name in sums} | {"lr": lr, "norm": norm, "tokens": tokens}
 
 
-def _not_finite(what: str, names: list[str]) -> None:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    raise UserError(
-        f"{what} is not finite (NaN or infinite); rows of this step: {shown}",
-        remedy="lower lr, or look at those rows with `posttrain show`; the last checkpoint is kept",
-    )
+def _bad(
+    master: Master, loss: LossFn, total: float, before: Before | None, live: Live | None
+) -> Callable[[Sequence[int]], bool]:
+    """Whether some rows by themselves have a loss or a gradient that is not finite; nothing is learned from them.
+
+    Every process passes the same rows, the first one's count.
+    """
+
+    def bad(indices: Sequence[int]) -> bool:
+        if before:
+            before([indices])
+        value, _ = loss(indices, total if parallel.rank() == 0 else math.inf)
+        value.backward()
+        master.collect()
+        fine = [bool(torch.isfinite(value)), math.isfinite(master.norm()), live is None or live.finite()]
+        master.drop()
+        if live:
+            live.drop()
+        return parallel.agreed(not all(fine))
+
+    if live:
+        live.drop()
+    return bad
 
 
 def _held(evaluate: Evaluate, cursor: Cursor, patience: int, out: Path, master: Master) -> dict[str, float]:

@@ -130,7 +130,7 @@ def run(world, path, runs, *args):
     command = ["run", str(path), *args, "--runs", str(runs)]
     processes = start(world, lambda: cli.app(args=command, standalone_mode=False), runs)
     for p in processes:
-        p.join(120)
+        p.join(600)  # of seconds on a busy machine
     said = [(runs / f"said-{r}.txt").read_text() for r in range(world)]
     assert [p.exitcode for p in processes] == [0] * world, "\n".join(said)
     return said

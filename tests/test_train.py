@@ -1,6 +1,7 @@
 """The loop: exact accumulation, schedules, resume after SIGKILL with the same bytes, early stop, NaN said clearly."""
 
 import json
+import math
 import signal
 
 import pytest
@@ -8,7 +9,7 @@ import tiny
 import torch
 from killed import outcome
 
-from posttrain import packing, train
+from posttrain import finite, packing, train
 from posttrain.errors import UserError
 from posttrain.model import load_model
 from posttrain.pipeline import Runtime
@@ -113,6 +114,122 @@ def test_early_stop_ends_on_the_best_weights(folder, tmp_path):
 def test_nan_names_the_rows(folder, tmp_path):
     with pytest.raises(UserError, match=r"not finite.*row-\d"):
         work(folder, tmp_path, documents(), steps=30, lr=1e12)
+
+
+# ---- steps that are not finite ---------------------------------------------------------------------------------------
+
+
+class Poisoned:
+    """Losses in which some rows weigh so much that the loss (infinity) or its gradient (1e38) is not finite."""
+
+    def __init__(self, docs, weights, model):
+        self.docs, self.weights, self.model, self.calls = docs, weights, model, 0
+
+    def __call__(self, indices, total):
+        self.calls += 1
+        pack = packing.build([self.docs[i] for i in indices], pad_to=MICRO)
+        logp_N = self.model.token_logps(pack)
+        weight_N = torch.tensor([self.weights.get(i, 1.0) for i in indices])[pack.branch_N]
+        return -(logp_N * (weight_N / total)).sum(), {"loss": (-float(logp_N.detach().sum()), len(logp_N))}
+
+
+def poisoned(folder, out, weights, *, steps=4, not_finite="skip", stop_after=None, said=None):
+    """(model, cursor) of a training with poisoned rows; stop_after: so many losses, then it breaks off."""
+    docs = documents(48)
+    model, rows = load_model(folder, Runtime(precision="fp32"), train=True), rows_of(docs)
+    poison = Poisoned(docs, weights, model)
+
+    def loss(indices, total):
+        if stop_after is not None and poison.calls >= stop_after:
+            raise InterruptedError
+        return poison(indices, total)
+
+    progress = Progress("silent")
+    progress.say = (said if said is not None else []).append
+    steps, batches = train.schedule(rows, micro_tokens=MICRO, batch_tokens=256, epochs=1, steps=steps, seed=3)
+    out.mkdir(exist_ok=True)
+    cursor = train.train(
+        model, rows, loss, optim=train.Optim(1e-2, clip=1.0, warmup=0.2), steps=steps, batches=batches, out=out,
+        progress=progress, not_finite=not_finite,
+    )  # fmt: skip
+    return model, cursor
+
+
+def step_with(row):
+    """The number of the first step that row is in."""
+    rows = rows_of(documents(48))
+    first = train.steps_of(rows, MICRO, 256, 3, 0)
+    return next(n for n, micro in enumerate(first, 1) if any(row in m for m in micro))
+
+
+@pytest.mark.parametrize(("weight", "what"), [(math.inf, "loss"), (1e38, "gradient")])
+def test_a_row_that_is_not_finite_stops_training_and_is_named(folder, tmp_path, weight, what):
+    """Of all rows of its step, that one alone."""
+    with pytest.raises(UserError, match=rf"the {what} is not finite \(NaN or infinite\); rows of this step: row-7\n"):
+        poisoned(folder, tmp_path, {7: weight}, not_finite="stop")
+
+
+@pytest.mark.parametrize(("weight", "what"), [(math.inf, "loss"), (1e38, "gradient")])
+def test_a_step_that_is_left_out_is_told_logged_and_counted(folder, tmp_path, weight, what):
+    """With the one row that did it; the learning rate goes on."""
+    at, said = step_with(7), []
+    _, cursor = poisoned(folder, tmp_path, {7: weight}, said=said)
+    (entry,) = [e for e in cursor.log if "not_finite" in e]
+    assert entry["step"] == at and entry["not_finite"] == what and entry["rows"] == ["row-7"] and "loss" not in entry
+    assert said == [f"  step {at} is left out: {what} not finite; rows: row-7"]
+    assert [e["lr"] for e in cursor.log] == [train.lr_at(n, 4, train.Optim(1e-2, warmup=0.2)) for n in range(4)]
+    assert cursor.step == 4 and finite.left_out(cursor.log) == {"skipped_steps": 1.0}
+
+
+def test_what_is_learned_around_a_step_that_is_left_out(folder, tmp_path):
+    """The other steps, taken by hand with their own learning rates: the same weights to the last bit, so the moments
+    and AdamW's own count have stood still."""
+    docs, how = documents(48), train.Optim(1e-2, clip=1.0, warmup=0.2)
+    found, _ = poisoned(folder, tmp_path, {7: math.inf})
+    model = load_model(folder, Runtime(precision="fp32"), train=True)
+    rows, master, poison = rows_of(docs), train.Master(list(model.parameters()), how), Poisoned(docs, {}, model)
+    _, batches = train.schedule(rows, micro_tokens=MICRO, batch_tokens=256, epochs=1, steps=4, seed=3)
+    for n in range(4):
+        micro = next(batches)
+        if any(7 in indices for indices in micro):
+            continue
+        for indices in micro:
+            poison(indices, sum(rows.counts[i] for m in micro for i in m))[0].backward()
+            master.collect()
+        master.step(train.lr_at(n, 4, how), how.clip)
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), model.parameters(), strict=True))
+
+
+def test_many_guilty_rows_are_found_and_a_few_of_them_named(folder, tmp_path):
+    _, cursor = poisoned(folder, tmp_path, dict.fromkeys(range(48), math.nan), steps=4)
+    assert all(len(set(e["rows"])) == 6 and e["rows"][-1] == "..." for e in cursor.log)
+
+
+def test_too_many_in_a_row_end_training_all_the_same(folder, tmp_path):
+    said = []
+    with pytest.raises(UserError, match=rf"{finite.IN_A_ROW} steps one after the other were left out: the loss is not"):
+        poisoned(folder, tmp_path, dict.fromkeys(range(48), math.nan), steps=20, said=said)
+    assert len(said) == finite.IN_A_ROW - 1
+
+
+@pytest.mark.parametrize("losses", [2, 7, 14])
+def test_resumed_over_a_step_that_is_left_out_it_is_bit_equal(folder, tmp_path, monkeypatch, losses):
+    """Broken off before, in (while the guilty row is looked for) and behind it; then on to the end."""
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+    whole, one = poisoned(folder, tmp_path / "whole", {7: math.inf})
+    with pytest.raises(InterruptedError):
+        poisoned(folder, tmp_path / "cut", {7: math.inf}, stop_after=losses)
+    cut, other = poisoned(folder, tmp_path / "cut", {7: math.inf})
+    assert one.log == other.log and sum("not_finite" in e for e in one.log) == 1
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
+
+
+def test_rows_that_are_guilty_only_together():
+    """Halving finds single rows; where a group is bad and neither half is, all of it is named."""
+    assert list(finite.guilty(range(9), lambda rows: bool({2, 7} & set(rows)))) == [2, 7]
+    assert list(finite.guilty([4, 5, 6], lambda rows: len(rows) == 3)) == [4, 5, 6]
+    assert list(finite.guilty([4, 5, 6], lambda rows: False)) == []
+    assert finite.entry("gradient", [[0, 1], [2]], "abc", lambda rows: False)["rows"] == ["a", "b", "c"]
 
 
 def kept(folder, out, result, precision):

@@ -153,6 +153,15 @@ def trainings(nodes: Sequence[Node]) -> list[Training]:
     ]
 
 
+def left_out(t: Training) -> list[str]:
+    """Steps that were not learned from, with the rows that did it."""
+    return [
+        f"step {e.get('step')} was left out, its {e['not_finite']} was not finite: {', '.join(map(str, e['rows']))}"
+        for e in t.log
+        if isinstance(e.get("rows"), list) and "not_finite" in e
+    ]
+
+
 def data(nodes: Sequence[Node]) -> list[Data]:
     return [_data(n) for n in nodes if n.record.makes in DATA]
 

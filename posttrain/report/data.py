@@ -72,10 +72,10 @@ def preflights(nodes: Sequence[Node]) -> list[DataView]:
     """What pre-flight said before each training stage."""
     found = []
     for t in collect.trainings(nodes):
-        if t.preflight or t.ledger:
+        if t.preflight or t.ledger or collect.left_out(t):
             box = Box("Ledger: rows dropped or cut", t.ledger, "No row was dropped or cut.")
             facts = [(k.replace("_", " "), fact(v)) for k, v in t.preflight.items() if k != "warnings"]
-            warnings = t.preflight.get("warnings") or ()
+            warnings = [*(t.preflight.get("warnings") or ()), *collect.left_out(t)]
             told = Box("Warnings", [collect.Group(str(w), 1) for w in warnings], "", warn=True)
             boxes = [told, box] if warnings else [box]
             if t.audit:

@@ -48,6 +48,8 @@ def curves(training: Training, series: int) -> Curves:
     drawn += over_optimisation(training)
     m = training.node.record.metrics
     told = [f"{m.get('steps', len(training.log)):.0f} steps", f"{words.count(m.get('tokens'))} tokens"]
+    if "shared_saving" in m:
+        told.append(f"{words.value(m['shared_saving'], True)} of the tokens saved by shared prompts")
     return Curves(training.node.name, series, " · ".join(told), drawn)
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from posttrain import shards
-from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.packing import Pack
 from posttrain.pipeline import Runtime
@@ -33,12 +32,13 @@ class Critic:
     def values(self, pack: Pack, h_ND: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def finite(self) -> bool:
+        """Whether the gradient so far is."""
+        return math.isfinite(self.master.norm())
+
     def step(self, share: float) -> float:
-        """One optimiser step; share: of the full learning rate. The gradient's norm."""
-        norm = self.master.step(self.how.lr * share, self.how.clip)
-        if not math.isfinite(norm):
-            raise UserError("the critic's gradient is not finite", remedy="a lower critic.lr")
-        return norm
+        """One optimiser step; share: of the full learning rate. The gradient's norm, which is finite."""
+        return self.master.step(self.how.lr * share, self.how.clip)
 
     def state(self) -> dict[str, Any]:
         return {"weights": self.master.weights, "adamw": self.master.adamw.state_dict()}
@@ -68,9 +68,18 @@ class Trunk(Critic):
     def values(self, pack: Pack, h_ND: Tensor) -> Tensor:
         return self.layer(h_ND.float())[:, 0].to(pack.at_N.device)
 
+    def finite(self) -> bool:
+        self._collect()
+        return super().finite()
+
     def step(self, share: float) -> float:
-        self.master.collect()  # what the policy's backward passes have left
+        self._collect()
         return super().step(share)
+
+    def _collect(self) -> None:
+        """What the policy's backward passes have left, once a step."""
+        if self.master.first:
+            self.master.collect()
 
 
 class Separate(Critic):

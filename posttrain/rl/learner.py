@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain import packing, parallel
+from posttrain import finite, packing, parallel
 from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.objectives import policy, value
@@ -137,17 +137,25 @@ class Learner:
             yield micro
 
     def after(self, entry: dict[str, Any]) -> None:
-        if self.critic:
-            entry["critic_norm"] = self.critic.step(1.0)
-        parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
-        most = {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
-        entry |= most | self.news
+        if finite.KEY not in entry:
+            if self.critic:
+                entry["critic_norm"] = self.critic.step(1.0)
+            parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
+            entry |= {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
+        entry |= self.news
         self.present |= {k: v for k, v in entry.items() if not k.startswith("held_")}
         self.news = {}
         if not self.batch.queue:  # the rollout has been learned from
             self.history.append(self.present)
             self.present = {}
             self.watch(self, entry)
+
+    def finite(self) -> bool:
+        return self.critic is None or self.critic.finite()
+
+    def drop(self) -> None:
+        if self.critic:
+            self.critic.master.drop()
 
     def may_raise(self) -> bool:
         """Whether the price of KL may be raised: once in a few rollouts, so that the last time can show its effect."""
@@ -186,7 +194,7 @@ class Learner:
         counts = [self._count(doc, keep_N) for doc, keep_N in zip(docs, columns["keep"])]
         self.batch = Batch(docs, columns, *self._minibatches(docs, counts, self._idle(columns)))
         self._set_rows([packing.size(d) for d in docs], counts, names)
-        self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef}
+        self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef} | packing.saving(docs)
         self.rollout += 1
         self._steer(facts.get("kl_answer", 0.0))
 

@@ -291,6 +291,9 @@ def joined(out: Path, rounds: int) -> tuple[list[dict[str, Any]], Metrics]:
             metrics[name] += done.get(name, 0.0)
         metrics["tokens"] += seen["tokens"]
         metrics["rounds"], metrics["pairs"] = float(number), metrics["pairs"] + seen["pairs"]
+        if done.get("skipped_steps"):
+            metrics["skipped_steps"] = metrics.get("skipped_steps", 0.0) + done["skipped_steps"]
+        metrics[f"round{number}.shared_saving"] = done.get("shared_saving", 0.0)
         metrics[f"round{number}.score"], metrics[f"round{number}.pairs"] = seen["score"], float(seen["pairs"])
     return entries, metrics
 

@@ -63,6 +63,7 @@ class Preference(Training):
         return self
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
+        from posttrain import packing
         from posttrain.stages import thumbs
 
         pairs, held = (read_rows(inputs.many("pairs"), n, Pair) for n in ("train.jsonl", "holdout.jsonl"))
@@ -88,7 +89,8 @@ class Preference(Training):
         cursor = self.fit(ready, [1.0] * len(ready.docs), work.loss, evaluate, out, runtime, work.before)
         self.save(ready, out)
         reference.forget()
-        return summary(cursor, len(ready.docs)) | cost(cursor, ready.model.flops_per_token)
+        found = summary(cursor, len(ready.docs)) | cost(cursor, ready.model.flops_per_token)
+        return found | packing.saving(ready.docs)
 
 
 class Work(NamedTuple):

@@ -87,7 +87,8 @@ class Reward(Training):
         found = self.report(ready, held, out, runtime)
         for warning in self.save(ready, out):
             runtime.progress.say(f"  {warning}")
-        return summary(cursor, len(rows), found) | cost(cursor, model.flops_per_token)
+        spent = cost(cursor, model.flops_per_token) | packing.saving(ready.docs)
+        return summary(cursor, len(rows), found) | spent
 
     def report(self, ready: Ready, held: Sequence[Group], out: Path, runtime: Runtime) -> dict[str, Any]:
         """Score the held-out answers (a sample of the training ones where there are none); write reward.json."""

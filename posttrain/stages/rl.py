@@ -117,7 +117,7 @@ class Rl(Stage):
                 work.model, learner.rows, learner.loss, optim=optim, steps=self.steps * updates,
                 batches=learner.batches(), out=out, progress=runtime.progress, live=learner,
                 evaluate=work.evaluate if work.held else None, eval_every=self.eval_every * updates,
-                patience=10**9 if rollback else 0,
+                patience=10**9 if rollback else 0, not_finite=runtime.not_finite,
             )  # fmt: skip
         work.model.save(out)
         work.chat.save(out)
@@ -350,4 +350,5 @@ def summary(cursor: "Cursor") -> Metrics:
         found = [e[key] for e in rollouts if key in e]
         if found:
             facts |= {f"{key}_first": statistics.fmean(found[:tenth]), f"{key}_last": statistics.fmean(found[-tenth:])}
-    return facts
+    shared = [e["shared_saving"] for e in rollouts if "shared_saving" in e]
+    return facts | ({"shared_saving": statistics.fmean(shared)} if shared else {})

@@ -52,7 +52,7 @@ class Sft(Training):
 
         cursor = self.fit(ready, mapped.targets(ready.docs), loss, evaluate, out, runtime)
         self.save(ready, out)
-        facts = {"rows": float(len(demos)), "train_loss": cursor.log[-1]["loss"]}
+        facts = {"rows": float(len(demos))} | {f"train_{k}": v for k, v in cursor.log[-1].items() if k == "loss"}
         if ends := cursor.ends("held_loss"):
             facts |= {"held_loss_before": ends[0]["held_loss"], "held_loss": ends[1]["held_loss"]}
         return facts | cost(cursor, model.flops_per_token)

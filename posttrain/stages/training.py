@@ -92,7 +92,7 @@ class Training(Stage):
         return train.train(
             ready.model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
             evaluate=evaluate if ready.held else None, eval_every=self.eval_every, patience=self.patience,
-            before=before,
+            before=before, not_finite=runtime.not_finite,
         )  # fmt: skip
 
     def save(self, ready: "Ready", out: Path) -> None:
@@ -143,8 +143,11 @@ def rows_of(folders: Iterable[Path], name: str, kind: type[Any], how: str) -> Se
 
 
 def cost(cursor: "Cursor", flops_per_token: float) -> Metrics:
-    """tokens and flops of the training part of a stage, seconds including interrupted runs."""
-    return {"tokens": cursor.tokens, "flops": cursor.tokens * flops_per_token, "steps": float(cursor.step)}
+    """tokens, flops and steps of the training part of a stage; steps that were left out are among them, and counted."""
+    from posttrain import finite
+
+    spent = {"tokens": cursor.tokens, "flops": cursor.tokens * flops_per_token, "steps": float(cursor.step)}
+    return spent | finite.left_out(cursor.log)
 
 
 def evaluation_packs(
