@@ -55,6 +55,8 @@ def converse(
 ) -> None:  # fmt: skip
     """Read lines, print answers, until the end of input. Raises UserError when a model cannot be loaded."""
     stdin, out = stdin or sys.stdin, out or sys.stdout
+    for name in models:
+        model_folder(name)  # a wrong name is told before torch is imported, which takes seconds
     speakers = [load(m, temperature=temperature, max_new=max_new) for m in models]
     for speaker in speakers:
         speaker.start(system)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posttrain import parallel
 from posttrain.errors import UserError, nearest
-from posttrain.progress import Progress, clock
+from posttrain.progress import Progress, clock, number
 from posttrain.rows import digest
 
 Kind = Literal[
@@ -42,6 +42,7 @@ ARTICLE = {
     "ratings": "a set of ratings",
     "thumbs": "a set of thumbs",
     "judge": "a judge with its card",
+    "decision": "a gate's decision",
 }
 
 
@@ -102,6 +103,9 @@ class Stage(BaseModel):
     def identity(self) -> dict[str, str]:
         """Digests of things outside the recipe that the output depends on: files read, weights named."""
         return {}
+
+    def fits(self, sources: Mapping[str, "tuple[Stage, ...]"]) -> None:
+        """UserError when the stages it is made from cannot, as they are set, give what it needs. Before any work."""
 
     def verdict(self, out: Path) -> Verdict:
         """Whether stages that depend on this one may run. Only gates say anything but pass."""
@@ -185,6 +189,8 @@ def check(stages: Mapping[str, Stage]) -> None:
         for edge, sources in stage.edges().items():
             for source in sources:
                 _check_edge(f"stages.{name}.{edge}", source, kinds[edge], seen, stages)
+        with _in_stage(name):
+            stage.fits({edge: tuple(stages[s] for s in sources) for edge, sources in stage.edges().items()})
         seen[name] = stage.makes
 
 
@@ -192,6 +198,11 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
     want = ARTICLE.get(needs, f"a {needs}")
     if source not in seen:
         later = source in stages
+        name = where.split(".")[1]
+        if later and name in {source, *_behind(source, stages)}:
+            what = "a stage cannot be its own input" if source == name else f"{name!r} and {source!r} need each other"
+            remedy = f"name a stage above that makes {want}"
+            raise UserError(f"{what}: a cycle", where=where, remedy=remedy)
         what = f"stage {source!r} comes later in the file" if later else f"there is no stage {source!r} above"
         remedy = "move it up" if later else nearest(source, [s for s, k in seen.items() if k == needs] or seen)
         raise UserError(f"{what}; {want} is needed here", where=where, remedy=remedy)
@@ -200,6 +211,18 @@ def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], 
         remedy = f"stages that make one: {', '.join(fitting)}" if fitting else f"add a stage that makes {want}"
         made = ARTICLE.get(seen[source], f"a {seen[source]}")
         raise UserError(f"needs {want}, but {source!r} makes {made}", where=where, remedy=remedy)
+
+
+def _behind(name: str, stages: Mapping[str, Stage]) -> set[str]:
+    """Every stage that `name` is made from, also through others, whatever their order in the file."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        stage = stages.get(todo.pop())
+        new = {s for sources in stage.edges().values() for s in sources} - found if stage else set()
+        found |= new
+        todo += new
+    return found
 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
@@ -215,12 +238,24 @@ def plan(stages: Mapping[str, Stage], root: Path) -> list[Step]:
     prints: dict[str, str] = {}
     steps: list[Step] = []
     for name, stage in stages.items():
-        inputs, identity = _inputs(stage, prints), stage.identity()
+        with _in_stage(name):
+            inputs, identity = _inputs(stage, prints), stage.identity()
         prints[name] = fingerprint(stage, inputs, identity)
         folder = root / f"{name}-{prints[name]}"
         state, why = _state(stage, name, folder, root, inputs, identity)
         steps.append(Step(name, stage, prints[name], folder, state, why))
     return steps
+
+
+@contextmanager
+def _in_stage(name: str) -> Iterator[None]:
+    """A mistake that a stage finds is told with the stage's name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            error.what, where=f"stages.{name}: {error.where}" if error.where else f"stages.{name}", remedy=error.remedy
+        ) from None
 
 
 def _inputs(stage: Stage, prints: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -297,7 +332,8 @@ def run(
                 blocked[step.name] = min(gates)
                 runtime.progress.say(f"{step.name}: not run, gate {min(gates)!r} did not pass")
                 continue
-            record = _do(step, folders, runtime)
+            with _in_stage(step.name):
+                record = _do(step, folders, runtime)
             folders[step.name] = step.folder
             if record.verdict != "pass":
                 blocked[step.name], stopped[step.name] = step.name, record.verdict
@@ -328,7 +364,8 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
     with locked(root, shared=True), locked(root, f".lock-{name}"):
-        record = _do(steps[name], folders, runtime)
+        with _in_stage(name):
+            record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})
 
@@ -375,7 +412,7 @@ def _finished(record: Record, part: Path, folder: Path) -> Record:
 
 
 def _headline(metrics: Metrics) -> str:
-    shown = [f"{k} {v:.4g}" for k, v in metrics.items() if "." not in k and k not in ("tokens", "flops")][:4]
+    shown = [f"{k} {number(v)}" for k, v in metrics.items() if "." not in k and k not in ("tokens", "flops")][:4]
     return " · " + " · ".join(shown) if shown else ""
 
 
