@@ -9,7 +9,6 @@ from posttrain import bundled
 from posttrain.errors import UserError, nearest
 from posttrain.pipeline import Record
 
-
 WHAT = "give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json"
 
 

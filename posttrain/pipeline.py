@@ -363,9 +363,8 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
             return Outcome({}, {source: verdict}, {name: source})
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root, shared=True), locked(root, f".lock-{name}"):
-        with _in_stage(name):
-            record = _do(steps[name], folders, runtime)
+    with locked(root, shared=True), locked(root, f".lock-{name}"), _in_stage(name):
+        record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})
 

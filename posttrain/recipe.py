@@ -17,7 +17,6 @@ from posttrain.errors import UserError, nearest
 from posttrain.pipeline import ARTICLE, Runtime, Stage, check
 from posttrain.progress import Progress
 
-
 RESERVED = ("name", "runtime", "stages")  # keys of a recipe: as a stage's name they would make overrides ambiguous
 EXAMPLE = "stages: {base: {type: base_model, model: bundled}}; recipes/sft.yaml is a short whole one"
 
@@ -249,7 +248,7 @@ def _place(loc: Sequence[int | str], body: Any, kind: str) -> list[str]:
     """The part of a validation error's location that is in the file: branches of unions and tags are not."""
     found = []
     for step in loc:
-        if isinstance(body, dict) and step in body or isinstance(body, list) and isinstance(step, int):
+        if (isinstance(body, dict) and step in body) or (isinstance(body, list) and isinstance(step, int)):
             found.append(str(step))
             body = body[step]
     return [*found, str(loc[-1])] if kind == "missing" else found

@@ -36,7 +36,7 @@ def show(
     """what: a data file, bundled:name, a hub id, a stage folder or a run folder. UserError when it is none of them."""
     console = console or Console(highlight=False, soft_wrap=True)
     folder = Path(what).expanduser()
-    if what in bundled.MODELS or (folder / "config.json").exists() and not (folder / "record.json").exists():
+    if what in bundled.MODELS or ((folder / "config.json").exists() and not (folder / "record.json").exists()):
         _model(what, console)
     elif (folder / "record.json").exists():
         _artefact(folder, model, rows, train_on, console)
@@ -54,7 +54,10 @@ def _model(what: str, console: Console) -> None:
     from posttrain.locate import model_folder
 
     folder = model_folder(what)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError("not valid JSON", where=str(folder / "config.json"), remedy="save the model again") from None
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     kind = ", ".join(config.get("architectures") or ["a model"])
     console.print(f"{folder}: {kind}, {size / 1e6:,.0f} MB of weights", markup=False)

@@ -48,8 +48,12 @@ def refused(capsys, *words: str) -> tuple[str, str]:
 
 
 WRONG = {
-    "a stage twice": ("  sft:", "  base: {type: base_model}\n  sft:", "wrong.yaml:4: not valid YAML: 'base' stands here twice, first in line 2", "rename"),
-    "a key twice": ("model: bundled:tiny", "model: a, model: b", "wrong.yaml:2: not valid YAML: 'model' stands", "rename"),
+    "a stage twice": (
+        "  sft:", "  base: {type: base_model}\n  sft:", "wrong.yaml:4: not valid YAML: 'base' stands here twice, first",
+        "rename"),
+    "a key twice": (
+        "model: bundled:tiny", "model: a, model: b", "wrong.yaml:2: not valid YAML: 'model' stands",
+        "rename"),
     "a tab": ("  base:", "\tbase:", "wrong.yaml:2: not valid YAML: a tab", "blanks"),
     "a bracket": ("too_long: drop}", "too_long: drop", "wrong.yaml:", "bracket"),
     "itself": ("policy: base", "policy: sft", "stages.sft.policy: a stage cannot be its own input", "a policy"),
@@ -68,23 +72,35 @@ WRONG = {
     "words as a number": ("lr: 1.0e-3", "lr: fast", "stages.sft.lr: expected a number, got 'fast'", "lr: 1e-05"),
     "too small": ("lr: 1.0e-3", "lr: -1", "stages.sft.lr: must be greater than 0, got -1", "lr: 1e-05"),
     "a fraction": ("steps: 2", "steps: 2.5", "stages.sft.steps: expected a whole number, got 2.5", "schema"),
-    "one of": ("too_long: drop", "too_long: dorp", "stages.sft.too_long: expected one of error, truncate, drop", "'drop'"),
+    "one of": (
+        "too_long: drop", "too_long: dorp", "stages.sft.too_long: expected one of error, truncate, drop",
+        "'drop'"),
     "a list": ("lr: 1.0e-3", "lr: [1]", "stages.sft.lr: expected a number, got [1]", "lr: 1e-05"),
     "a number as a mapping": ("lr: 1.0e-3", "lora: 8", "stages.sft.lora: expected a mapping", "schema"),
-    "an edge left out": ("policy: base, ", "", "stages.sft.policy: this key is required", "policy: the name of a stage above"),
+    "an edge left out": (
+        "policy: base, ", "", "stages.sft.policy: this key is required",
+        "policy: the name of a stage above"),
     "a wrong key inside": ("path: PATH", "path: [{pth: x}]", "stages.demos.path.0.pth: unknown key 'pth'", "'path'"),
     "a wrong value inside": ("path: PATH", "path: [3]", "stages.demos.path.0: expected a text, got 3", "schema"),
-    "a device": ("stages:\n", "runtime: {device: cdua}\nstages:\n", "runtime.device: expected one of auto, cpu, cuda", "'cuda'"),
-    "a suite": ("  sft:", "  ev: {type: evaluate, policy: base, suites: [arithmetc]}\n  sft:", "stages.ev: there is no", "'arithmetic'"),
+    "a device": (
+        "stages:\n", "runtime: {device: cdua}\nstages:\n", "runtime.device: expected one of auto, cpu, cuda",
+        "'cuda'"),
+    "a suite": (
+        "  sft:", "  ev: {type: evaluate, policy: base, suites: [arithmetc]}\n  sft:", "stages.ev: there is no",
+        "'arithmetic'"),
     "suites in a text": (
-        "  sft:", "  ev: {type: evaluate, policy: base, suites: facts}\n  sft:", "stages.ev.suites: expected a list", "suites: [facts]"),
+        "  sft:", "  ev: {type: evaluate, policy: base, suites: facts}\n  sft:",
+        "stages.ev.suites: expected a list", "suites: [facts]"),
     "a file": ("PATH", "row.jsonl", "stages.demos: row.jsonl: there is no such file", "'rows.jsonl'"),
     "a folder of nothing": ("PATH", "empty", "stages.demos: empty: the folder holds no data files", "jsonl"),
-    "a recipe as data": ("PATH", "good.yaml", "stages.demos: good.yaml: this is a recipe, not data", "posttrain plan good.yaml"),
+    "a recipe as data": (
+        "PATH", "good.yaml", "stages.demos: good.yaml: this is a recipe, not data",
+        "posttrain plan good.yaml"),
     "no ending": ("PATH", "noext", "stages.demos: noext: the name does not say what it holds", "jsonl"),
     "a missing yaml": ("PATH", "some/thing.yaml", "stages.demos: some/thing.yaml: there is no such file", "path"),
     "a rule about a suite that nobody asks": (
-        "  sft:", "  ev: {type: evaluate, policy: base, suites: [facts]}\n  g: {type: gate, candidate: ev, baseline: ev, "
+        "  sft:",
+        "  ev: {type: evaluate, policy: base, suites: [facts]}\n  g: {type: gate, candidate: ev, baseline: ev, "
         "rules: [{metric: fact.accuracy, no_worse_than: 0}]}\n  sft:",
         "stages.g: rules.0.metric: 'ev' evaluates no suite 'fact'", "'facts'"),
     "a model": ("bundled:tiny", "/nowhere/model", "stages.base: there is no model folder", "config.json"),
@@ -150,13 +166,19 @@ def broken(home: Path) -> dict[str, tuple[str, bytes, str, str]]:
         "half a row": (
             "x.jsonl", "".join([*lines[:2], '{"prompt": "a"\n', *lines[3:]]).encode(), "x.jsonl:3: row: not valid JSON",
             "--bad-rows skip"),
-        "no answer": ("x.jsonl", (LINES + '{"prompt": "a"}\n').encode(), "x.jsonl:21: messages: there is no answer", "skip"),
+        "no answer": (
+        "x.jsonl", (LINES + '{"prompt": "a"}\n').encode(), "x.jsonl:21: messages: there is no answer",
+        "skip"),
         "other fields": ("x.jsonl", b'{"foo": 1}\n', "x.jsonl:1: row: none of the known fields; it has foo", "skip"),
         "bytes": ("x.jsonl", bytes(range(256)) * 9, "a binary file, no text", "jsonl"),
         "latin-1": ("x.jsonl", LINES.encode() + '{"prompt": "é"}'.encode("latin-1"), "x.jsonl:21: not UTF-8", "iconv"),
-        "no header": ("x.csv", b"What is it?,A thing.\nAnd that?,Another.\n", "x.csv:2: row: none of the known", "first line"),
+        "no header": (
+        "x.csv", b"What is it?,A thing.\nAnd that?,Another.\n", "x.csv:2: row: none of the known",
+        "first line"),
         "half a gzip": ("x.jsonl.gz", gzip.compress(LINES.encode())[:-20], "not a whole gzip file", "again"),
-        "half an array": ("x.json", b'[\n{"prompt": "a", "completion": "b"},\n{"pro', "x.json:3: not valid JSON", "cut short"),
+        "half an array": (
+        "x.json", b'[\n{"prompt": "a", "completion": "b"},\n{"pro', "x.json:3: not valid JSON",
+        "cut short"),
         "no parquet": ("x.parquet", b"hello", "not a readable Parquet file", "again"),
     }  # fmt: skip
 
@@ -218,6 +240,23 @@ def test_a_folder_of_runs_is_no_run(home, capsys):
     for words in (("show", "runs"), ("chat", "runs"), ("export", "runs", "out")):
         message, remedy = refused(capsys, *words)
         assert "say which one" in message and os.path.join("runs", "small") in remedy
+
+
+@pytest.mark.parametrize(
+    ("left_out", "cut", "what"),
+    [("model.safetensors", "", "has no weights"), ("", "model.safetensors", "not a whole safetensors file")],
+)
+def test_a_model_folder_that_is_not_whole_is_refused_by_its_stage(home, capsys, left_out, cut, what):
+    from posttrain import bundled
+
+    folder = home / "half"
+    folder.mkdir()
+    for file in bundled.model("bundled:tiny").iterdir():
+        if file.name != left_out:
+            content = file.read_bytes()
+            (folder / file.name).write_bytes(content[:100] if file.name == cut else content)
+    message, _ = refused(capsys, "run", "good.yaml", "base.model=half", "--only", "base")
+    assert message.startswith("stages.base: half") and what in message
 
 
 @pytest.mark.parametrize(

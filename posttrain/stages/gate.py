@@ -16,7 +16,6 @@ from posttrain.gates import Decision, Report, Rule, Scored
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, Verdict, write_text
 from posttrain.rows import read_jsonl
 
-
 ANY = ("all", "pinned")  # metrics over all suites, and over the cases that red teams pinned
 
 
