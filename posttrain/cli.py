@@ -198,7 +198,10 @@ def chat(
     """
     from posttrain.chat import converse
 
-    converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
+    try:
+        converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
+    except KeyboardInterrupt:  # the usual way out; there is nothing to go on from
+        typer.echo()
 
 
 @app.command()

@@ -276,3 +276,61 @@ def test_the_overview_fits_and_says_which_version(capsys):
     assert "run " in listed and "..." not in listed
     assert posttrain("--version") == 0
     assert capsys.readouterr().out.startswith("posttrain 0.")
+
+
+def test_items_that_cannot_be_read_leave_no_project_of_a_wrong_kind_behind(home, capsys):
+    message, remedy = refused(capsys, "label", "--project", "x", "--items", "rows.jsonl", "--db", "x.db", "--port", "0")
+    assert message.startswith("rows.jsonl:1: ") and "--kind" in remedy
+    from posttrain.store import Missing, Store
+
+    store = Store.open("x.db")
+    with pytest.raises(Missing):
+        store.project("x")
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--project", "a b"), "expected lower-case letters"),
+        (("--project", "x", "--db", "nowhere/x.db"), "there is no such folder"),
+        (("--project", "x", "--db", "."), "this is a folder"),
+        (("--project", "x", "--db", "rows.jsonl"), "the database cannot be used"),
+        (("--project", "x", "--kind", "pear"), "no kind of task 'pear'"),
+    ],
+)
+def test_label_told_wrong(home, capsys, words, what):
+    assert what in refused(capsys, "label", "--port", "0", *words)[0]
+
+
+class Parrot:
+    """A sampler that says nothing but how long the prompt was, and has room for ten characters."""
+
+    def stream(self, prompt, how):
+        from posttrain.errors import UserError
+
+        if len(prompt) > 10:
+            raise UserError("no room for an answer")
+        yield f"heard {len(prompt)}"
+
+
+class Letters:
+    def prompt(self, messages):
+        return [*messages[-1].content]
+
+
+def test_a_line_that_is_too_long_or_no_text_does_not_end_a_chat(monkeypatch):
+    import io
+
+    from posttrain import chat
+
+    monkeypatch.setattr(chat, "model_folder", lambda name: Path(name))
+    monkeypatch.setattr(chat, "load", lambda name, **how: chat.Speaker("same", Parrot(), Letters(), None))
+    out = io.StringIO()
+    chat.converse(
+        ["a/same", "b/same"], temperature=0, max_new=1, stdin=io.StringIO("ok\n" + "x" * 11 + "\n\udcff\n"), out=out
+    )
+    said = out.getvalue().splitlines()
+    assert [s for s in said if "heard" in s] == [
+        "[a/same] heard 2", "[b/same] heard 2", "[a/same] heard 1", "[b/same] heard 1"]  # fmt: skip
+    assert sum("no room" in s for s in said) == 2
