@@ -22,6 +22,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posttrain import parallel
+from posttrain.edges import ARTICLE as ARTICLE
+from posttrain.edges import check, in_stage
 from posttrain.errors import UserError, nearest
 from posttrain.progress import Progress, clock, number
 from posttrain.rows import digest
@@ -33,17 +35,6 @@ Kind = Literal[
 Metrics = dict[str, float]
 AFTER = "after"  # the edge that says whether a stage may run, and nothing of what it makes: no part of its identity
 Verdict = Literal["pass", "fail", "inconclusive"]
-ARTICLE = {
-    "report": "an evaluation report",
-    "demos": "a set of demos",
-    "pairs": "a set of pairs",
-    "prompts": "a set of prompts",
-    "rankings": "a set of rankings",
-    "ratings": "a set of ratings",
-    "thumbs": "a set of thumbs",
-    "judge": "a judge with its card",
-    "decision": "a gate's decision",
-}
 
 
 @dataclass(frozen=True)
@@ -181,50 +172,6 @@ class Step:
     why: str
 
 
-def check(stages: Mapping[str, Stage]) -> None:
-    """Every edge must name an earlier stage of the right kind. Runs before any work."""
-    seen: dict[str, Kind] = {}
-    for name, stage in stages.items():
-        kinds = stage.edge_kinds()
-        for edge, sources in stage.edges().items():
-            for source in sources:
-                _check_edge(f"stages.{name}.{edge}", source, kinds[edge], seen, stages)
-        with _in_stage(name):
-            stage.fits({edge: tuple(stages[s] for s in sources) for edge, sources in stage.edges().items()})
-        seen[name] = stage.makes
-
-
-def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], stages: Mapping[str, Stage]) -> None:
-    want = ARTICLE.get(needs, f"a {needs}")
-    if source not in seen:
-        later = source in stages
-        name = where.split(".")[1]
-        if later and name in {source, *_behind(source, stages)}:
-            what = "a stage cannot be its own input" if source == name else f"{name!r} and {source!r} need each other"
-            remedy = f"name a stage above that makes {want}"
-            raise UserError(f"{what}: a cycle", where=where, remedy=remedy)
-        what = f"stage {source!r} comes later in the file" if later else f"there is no stage {source!r} above"
-        remedy = "move it up" if later else nearest(source, [s for s, k in seen.items() if k == needs] or seen)
-        raise UserError(f"{what}; {want} is needed here", where=where, remedy=remedy)
-    if seen[source] != needs:
-        fitting = [s for s, k in seen.items() if k == needs]
-        remedy = f"stages that make one: {', '.join(fitting)}" if fitting else f"add a stage that makes {want}"
-        made = ARTICLE.get(seen[source], f"a {seen[source]}")
-        raise UserError(f"needs {want}, but {source!r} makes {made}", where=where, remedy=remedy)
-
-
-def _behind(name: str, stages: Mapping[str, Stage]) -> set[str]:
-    """Every stage that `name` is made from, also through others, whatever their order in the file."""
-    found: set[str] = set()
-    todo = [name]
-    while todo:
-        stage = stages.get(todo.pop())
-        new = {s for sources in stage.edges().values() for s in sources} - found if stage else set()
-        found |= new
-        todo += new
-    return found
-
-
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
     inputs = {edge: prints for edge, prints in inputs.items() if prints}
@@ -238,24 +185,13 @@ def plan(stages: Mapping[str, Stage], root: Path) -> list[Step]:
     prints: dict[str, str] = {}
     steps: list[Step] = []
     for name, stage in stages.items():
-        with _in_stage(name):
+        with in_stage(name):
             inputs, identity = _inputs(stage, prints), stage.identity()
         prints[name] = fingerprint(stage, inputs, identity)
         folder = root / f"{name}-{prints[name]}"
         state, why = _state(stage, name, folder, root, inputs, identity)
         steps.append(Step(name, stage, prints[name], folder, state, why))
     return steps
-
-
-@contextmanager
-def _in_stage(name: str) -> Iterator[None]:
-    """A mistake that a stage finds is told with the stage's name."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            error.what, where=f"stages.{name}: {error.where}" if error.where else f"stages.{name}", remedy=error.remedy
-        ) from None
 
 
 def _inputs(stage: Stage, prints: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -332,7 +268,7 @@ def run(
                 blocked[step.name] = min(gates)
                 runtime.progress.say(f"{step.name}: not run, gate {min(gates)!r} did not pass")
                 continue
-            with _in_stage(step.name):
+            with in_stage(step.name):
                 record = _do(step, folders, runtime)
             folders[step.name] = step.folder
             if record.verdict != "pass":
@@ -363,7 +299,7 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
             return Outcome({}, {source: verdict}, {name: source})
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root, shared=True), locked(root, f".lock-{name}"), _in_stage(name):
+    with locked(root, shared=True), locked(root, f".lock-{name}"), in_stage(name):
         record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})
