@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from posttrain.errors import UserError
 from posttrain.locate import model_folder
 from posttrain.rows import Message
 
@@ -55,7 +56,12 @@ def converse(
 ) -> None:  # fmt: skip
     """Read lines, print answers, until the end of input. Raises UserError when a model cannot be loaded."""
     stdin, out = stdin or sys.stdin, out or sys.stdout
+    for name in models:
+        model_folder(name)  # a wrong name is told before torch is imported, which takes seconds
     speakers = [load(m, temperature=temperature, max_new=max_new) for m in models]
+    if len({s.name for s in speakers}) < len(speakers):
+        for speaker, name in zip(speakers, models):  # the last part of both paths is the same
+            speaker.name = name
     for speaker in speakers:
         speaker.start(system)
     if stdin.isatty():
@@ -76,6 +82,7 @@ def _lines(stdin: TextIO, out: TextIO) -> Iterator[str]:
         line = stdin.readline()
         if not line:
             return
+        line = line.encode("utf-8", "replace").decode("utf-8")  # bytes that are no text come in as lone surrogates
         if line.strip():
             yield line.strip()
 
@@ -97,6 +104,10 @@ def _command(line: str, speakers: Sequence[Speaker], system: str, out: TextIO) -
 def _say(speaker: Speaker, line: str, *, named: bool, out: TextIO) -> None:
     if named:
         print(f"[{speaker.name}] ", end="", file=out)
-    for piece in speaker.answer(line):
-        print(piece, end="", file=out, flush=True)
+    try:
+        for piece in speaker.answer(line):
+            print(piece, end="", file=out, flush=True)
+    except UserError as error:  # a line that is too long must not cost the conversation
+        speaker.messages.pop()
+        print("\n".join([error.what, "  try: a shorter message, or /new to start over"]), end="", file=out)
     print(file=out, flush=True)

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from posttrain.errors import UserError
+from posttrain.errors import UserError, nearest
 
 app = typer.Typer(
     name="posttrain", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-    pretty_exceptions_enable=False, help="From a base language model to a released assistant, one recipe at a time.",
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+    help="From a base language model to a released assistant, one recipe at a time.",
 )  # fmt: skip
 
 STOPPED = "stopped; run the same command again to go on from here"
@@ -26,6 +27,23 @@ USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which newe
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="stage.key=value, for example dpo.loss.beta=0.2")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"posttrain {version('posttrain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+    ] = False,
+) -> None:
+    """What all commands share."""
 
 
 @app.command()
@@ -64,7 +82,7 @@ def _bad_rows(recipe: str, choice: str) -> list[str]:
     from posttrain import recipe as recipes
 
     if choice not in ("error", "skip"):
-        raise UserError(f"--bad-rows takes error or skip, not {choice!r}")
+        raise UserError(f"--bad-rows takes error or skip, not {choice!r}", remedy=nearest(choice, ("error", "skip")))
     if choice == "error":
         return []
     stages = recipes.load(recipe).stages
@@ -113,7 +131,10 @@ def plan(
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Say what would run and why; touches neither weights nor network."""
+    """Say what would run, and why.
+
+    Touches neither weights nor network.
+    """
     from posttrain import pipeline
     from posttrain import recipe as recipes
 
@@ -132,12 +153,15 @@ def plan(
 def show(
     what: Annotated[str, typer.Argument(help="A data file, a bundled name, a stage folder or a run folder.")],
     model: Annotated[str, typer.Option(help="Whose tokenizer and template to show rows with.")] = "bundled",
-    rows: Annotated[int, typer.Option(help="How many rows.")] = 5,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows.")] = 5,
     train_on: Annotated[str, typer.Option(help="assistant, last or all.")] = "assistant",
     vote: Annotated[str, typer.Option(help="Of a run: what became of this vote (event number or hash).")] = "",
     row: Annotated[str, typer.Option(help="Of a run: the votes behind this row, and the weights it reached.")] = "",
 ) -> None:
-    """Print rows with the trained tokens coloured, or what is known of an artefact: of a model, down to the votes."""
+    """Print rows as trained, or what a run is made of.
+
+    Rows of data with the trained tokens coloured; of a run or a stage what is known of it, from weights to votes.
+    """
     from posttrain import show as shows
 
     if vote or row:
@@ -147,8 +171,14 @@ def show(
 
 
 @app.command()
-def diff(a: Path, b: Path) -> None:
-    """Knobs, inputs and metrics that differ between two runs, or two stage folders."""
+def diff(
+    a: Annotated[Path, typer.Argument(help="A run folder, or a stage folder in it.")],
+    b: Annotated[Path, typer.Argument(help="The other one.")],
+) -> None:
+    """Print what differs between two runs.
+
+    Knobs, inputs and metrics, of two runs or of two stage folders.
+    """
     from posttrain.report.diff import diff as difference
 
     typer.echo(difference(a, b))
@@ -158,21 +188,27 @@ def diff(a: Path, b: Path) -> None:
 def chat(
     model: Annotated[str, typer.Argument(help="A run, a model folder, a Hugging Face id, or 'bundled'.")],
     against: Annotated[str | None, typer.Argument(help="A second model, answering side by side.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
-    max_new: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, max=100, help="0 takes the likeliest token.")] = 0.0,
+    max_new: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 200,
     system: Annotated[str, typer.Option(help="System message.")] = "",
 ) -> None:
-    """Talk with a model, several turns, streaming; or with two side by side."""
+    """Talk with a model, or with two side by side.
+
+    Several turns, streaming; questions may also come line by line from a pipe.
+    """
     from posttrain.chat import converse
 
-    converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
+    try:
+        converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
+    except KeyboardInterrupt:  # the usual way out; there is nothing to go on from
+        typer.echo()
 
 
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(help="A run, a model folder, a Hugging Face id, or 'bundled'.")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[str, typer.Option(envvar="POSTTRAIN_API_KEY", help="Ask clients for this key.")] = "",
     name: Annotated[str, typer.Option(help="What clients call the model; the folder's name if not given.")] = "",
     slots: Annotated[int, typer.Option(min=1, help="Answers drawn at once.")] = 16,
@@ -184,7 +220,10 @@ def serve(
     ] = None,
     reload: Annotated[bool, typer.Option(help="Read the weights anew at POST /v1/reload, for training.")] = False,
 ) -> None:
-    """Serve a model over the OpenAI protocol: chat, completions, log-probabilities, feedback."""
+    """Serve a model over the OpenAI protocol.
+
+    Chat, completions, log-probabilities, and feedback that becomes rows.
+    """
     from posttrain.serve import start
 
     start(model, host=host, port=port, key=api_key, name=name, slots=slots, queue=queue, log=feedback, reload=reload)
@@ -203,10 +242,13 @@ def label(
         str, typer.Option(help="Where votes are kept: a SQLite file or a postgresql:// URL.")
     ] = "feedback.db",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve; several need PostgreSQL.")] = 1,
 ) -> None:
-    """Serve the labelling pages: people compare, rank, rate and rewrite answers."""
+    """Serve the labelling pages.
+
+    People compare, rank, rate and rewrite answers in the browser.
+    """
     from posttrain import label as labelling
 
     labelling.label(
@@ -220,7 +262,10 @@ def feedback_rows(
     log: Annotated[Path, typer.Argument(help="The folder given to serve --feedback.")],
     out: Annotated[Path, typer.Argument(help="Folder to write train/ and holdout/ into.")],
 ) -> None:
-    """Turn what people said of served answers into training rows; a tenth stays held out."""
+    """Make rows of what users said.
+
+    What people said of served answers becomes training rows; a tenth stays held out.
+    """
     from posttrain.serve.feedback import write_rows
 
     for name, count in write_rows(log, out).items():
@@ -232,7 +277,7 @@ def export(
     model: Annotated[str, typer.Argument(help="A run, a stage folder or a model folder.")],
     target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
 ) -> None:
-    """Copy a model out of a run as a plain Hugging Face folder."""
+    """Copy a model as a Hugging Face folder."""
     from posttrain.export import export as copy
 
     typer.echo(copy(model, target))
@@ -240,7 +285,7 @@ def export(
 
 @app.command()
 def schema() -> None:
-    """JSON Schema of recipes, for editors."""
+    """Print the JSON Schema of recipes, for editors."""
     import json
 
     from posttrain import recipe as recipes
@@ -250,7 +295,10 @@ def schema() -> None:
 
 @app.command()
 def doctor() -> None:
-    """What this machine has, what will be used, what is missing and how to get it."""
+    """Say what this machine has and what is missing.
+
+    What will be used, and how to get what is missing.
+    """
     from posttrain.doctor import lines
 
     for line in lines():
@@ -289,10 +337,16 @@ def _disk(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" at {error.filename}" if error.filename else ""
         return _complain(f"the disk is full{where}\n  try: free some space and run again; finished stages are kept", 2)
-    if error.errno in (errno.EACCES, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return _complain(
-            f"{error.filename}: cannot write here ({error.strerror})\n  try: --runs with another folder", 2
+            f"{error.filename}: not allowed ({error.strerror})\n  try: another folder, or mend its rights", 2
         )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG) and error.filename:
+        remedy = "check the paths that were given: a file may stand where a folder is needed, or the other way round"
+        return _complain(f"{error.filename}: {str(error.strerror).lower()}\n  try: {remedy}", 2)
+    if isinstance(error, BrokenPipeError):  # `posttrain show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     raise error
 
 

@@ -17,6 +17,8 @@ def export(model: str, target: Path) -> str:
     source = model_folder(model)
     if target.exists():
         raise UserError("this already exists", where=str(target), remedy="name a folder that does not exist yet")
+    if source.resolve() in (folder := target.resolve(), *folder.parents):
+        raise UserError("this lies inside the model's own folder", where=str(target), remedy="write it somewhere else")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)

@@ -23,7 +23,9 @@ from posttrain.errors import UserError, nearest
 EXTENSIONS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
 LISTS = ("data", "rows", "examples", "train", "instances")  # where a JSON object that is a data set keeps its rows
 NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
+WHOLE = "mend it there; a file cut short has to be fetched or written again"
 STREAM_FROM = 32 << 20  # bytes; smaller files are read at once, which tells more about what is wrong with them
+PLAIN_SUFFIX = re.compile(r"\.(?!v\d)[A-Za-z]{2,5}$")  # a.yaml is a file that is missing, not a data set of owner a
 HUB = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?::([\w.]+))?")  # owner/name[/config][:split]
 
 
@@ -62,7 +64,7 @@ def resolve(source: str | Path) -> list[Path] | str:
         if extension(path) not in EXTENSIONS:
             _unknown(path)
         return [path]
-    if HUB.fullmatch(text) and extension(path) not in EXTENSIONS and not path.parent.is_dir():
+    if HUB.fullmatch(text) and not PLAIN_SUFFIX.search(text) and not path.parent.is_dir():
         return text.removeprefix("hf:")
     if text.startswith("hf:"):
         raise UserError(f"{text!r} is not a data set id", remedy="hf:owner/name, hf:owner/name:split")
@@ -107,9 +109,10 @@ def _hint(name: str, near: list[str]) -> str:
 
 def _unknown(path: Path) -> None:
     kinds = ", ".join(EXTENSIONS)
-    raise UserError(
-        f"files of this kind are not read: {path.suffix!r}", where=str(path), remedy=f"one of {kinds}, or .gz"
-    )
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError("this is a recipe, not data", where=str(path), remedy=f"posttrain plan {path}")
+    kind = f"files of this kind are not read: {path.suffix!r}" if path.suffix else "the name does not say what it holds"
+    raise UserError(kind, where=str(path), remedy=f"rename it if it is one of {kinds}, gzipped or not")
 
 
 def _folder(path: Path) -> list[Path]:
@@ -130,13 +133,17 @@ def _read(path: Path) -> Iterator[Record]:
         return
     text = _text(path)
     if not text.strip():
-        raise UserError("the file is empty", where=str(path))
+        _empty(path)
     if kind in ("csv", "tsv"):
         yield from _table(text, str(path), "\t" if kind == "tsv" else ",")
     elif _is_lines(text, kind):
         yield from _lines(text, str(path))
     else:
         yield from _document(text, str(path))
+
+
+def _empty(path: Path) -> NoReturn:
+    raise UserError("the file is empty", where=str(path), remedy="give a file with one row or more")
 
 
 def _stream(path: Path) -> Iterator[Record]:
@@ -148,7 +155,7 @@ def _stream(path: Path) -> Iterator[Record]:
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    _not_utf8(line[error.start], f"{file}:{number}")
+                    _not_utf8(line, error.start, f"{file}:{number}")
                 if text.strip():
                     yield _line(text, file, number)
     except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -161,21 +168,24 @@ def _text(path: Path) -> str:
     except (gzip.BadGzipFile, EOFError, zlib.error):
         _broken_gzip(str(path))
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        remedy = "check that it exists and that you may read it"
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from None
     try:
         return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        _not_utf8(raw[error.start], f"{path}:{line}")
+        _not_utf8(raw, error.start, f"{path}:{line}")
 
 
 def _broken_gzip(where: str) -> NoReturn:
     raise UserError("this is not a whole gzip file", where=where, remedy="download or pack it again") from None
 
 
-def _not_utf8(byte: int, where: str) -> NoReturn:
+def _not_utf8(raw: bytes, at: int, where: str) -> NoReturn:
+    if b"\0" in raw[:4096]:
+        raise UserError("a binary file, no text", where=where, remedy=f"give one of {', '.join(EXTENSIONS)}") from None
     remedy = "save it as UTF-8, for example: iconv -f latin1 -t utf-8"
-    raise UserError(f"not UTF-8 text: byte 0x{byte:02x}", where=where, remedy=remedy) from None
+    raise UserError(f"not UTF-8 text: byte 0x{raw[at]:02x}", where=where, remedy=remedy) from None
 
 
 def _is_lines(text: str, kind: str) -> bool:
@@ -203,7 +213,7 @@ def _line(line: str, file: str, number: int) -> Record:
 
 def _json_problem(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON: {error.msg} at column {error.colno}"
+        return f"not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
     return "not valid JSON"
 
 
@@ -216,7 +226,7 @@ def _document(text: str, file: str) -> Iterator[Record]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(_json_problem(error), where=f"{file}:{error.lineno}") from None
+        raise UserError(_json_problem(error), where=f"{file}:{error.lineno}", remedy=WHOLE) from None
     inner = [whole[k] for k in LISTS if isinstance(whole, dict) and isinstance(whole.get(k), list)]
     if len(inner) == 1 and len(whole) <= 3:
         yield from (Record(value, file, number) for number, value in enumerate(inner[0], 1))
@@ -237,12 +247,15 @@ def _array(text: str, at: int, file: str) -> Iterator[Record]:
         try:
             value, at = decode(text, at)
         except json.JSONDecodeError as error:
-            raise UserError(_json_problem(error), where=f"{file}:{error.lineno}") from None
+            raise UserError(_json_problem(error), where=f"{file}:{error.lineno}", remedy=WHOLE) from None
         yield Record(value, file, line)
 
 
 def _table(text: str, file: str, delimiter: str) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)
+    head = text[: text.find("\n")] if "\n" in text else text
+    if delimiter not in head:  # as spreadsheets write it where the comma is a decimal mark
+        delimiter = next((d for d in ";\t," if d in head), delimiter)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start = 1
     try:
@@ -253,7 +266,8 @@ def _table(text: str, file: str, delimiter: str) -> Iterator[Record]:
             else:
                 yield Record({k: _cell(v) for k, v in row.items() if v not in (None, "")}, file, line)
     except csv.Error as error:
-        raise UserError(f"not a valid table: {error}", where=f"{file}:{reader.line_num}") from None
+        remedy = 'close the quotes; a quote inside a cell is written twice ("")'
+        raise UserError(f"not a valid table: {error}", where=f"{file}:{reader.line_num}", remedy=remedy) from None
 
 
 def _cell(value: str) -> Any:
@@ -278,11 +292,12 @@ def _parquet(path: Path) -> Iterator[Record]:
         zipped = path.name.lower().endswith(".gz")
         table = parquet.ParquetFile(io.BytesIO(gzip.decompress(path.read_bytes())) if zipped else path)
         if table.metadata.num_rows == 0:
-            raise UserError("the file is empty", where=str(path))
+            _empty(path)
         rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
         yield from (Record(value, str(path), number) for number, value in enumerate(rows, 1))
     except (arrow.ArrowException, gzip.BadGzipFile, EOFError, OSError) as error:
-        raise UserError(f"not a readable Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
+        what = f"not a readable Parquet file: {str(error).splitlines()[0]}"
+        raise UserError(what, where=str(path), remedy="fetch or write it again") from None
 
 
 def _hub(text: str) -> Iterator[Record]:

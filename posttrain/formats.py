@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from posttrain import trees
 from posttrain.errors import UserError
-from posttrain.files import Record, records
+from posttrain.files import Record, extension, records
 from posttrain.rows import Demo, Message, Messages, Pair, Prompt, Ranking, Rating, Row, Source, Thumb, explain
 from posttrain.turns import BadRow, first, flat, message, messages, number, short, transcript, vote
 
@@ -119,14 +119,20 @@ def each(
             shape, new = read(record, kind)
         except BadRow as bad:
             if bad_rows == "error" and not isinstance(bad, Silent):
-                raise UserError(str(bad), where=record.where, remedy="mend the row, or set bad_rows: skip") from None
+                raise UserError(str(bad), where=record.where, remedy=_mend(record)) from None
             ledger.append(Drop(where=record.where, field=bad.field, reason=bad.reason))
             continue
         yield from ((row, record.where) for row in new)
         shapes[shape] += 1
     if not shapes:
         reasons = Counter(f"{d.field}: {d.reason}" for d in ledger).most_common(2)
-        raise UserError(f"no {kind} found ({'; '.join(r for r, _ in reasons) or 'no records'})", where=str(source))
+        what = f"no {kind} found ({'; '.join(r for r, _ in reasons) or 'no records'})"
+        raise UserError(what, where=str(source), remedy="rename its fields to some of these" if reasons else "add rows")
+
+
+def _mend(record: Record) -> str:
+    first = " (the first line of a table names its columns)" if extension(Path(record.file)) in ("csv", "tsv") else ""
+    return f"mend the row{first}, or leave such rows out: --bad-rows skip"
 
 
 def _whole(found: Iterator[Record], ledger: list[Drop]) -> Iterator[Record]:

@@ -40,9 +40,11 @@ def label(
         raise UserError("SQLite has one writer: several workers need PostgreSQL", remedy="--db postgresql://...")
     listener = listen.bind(host, port)
     with closing(listener), closing(Store.open(db)) as store:
+        wanted = kind_of(store, project, kind)  # items first: one that cannot be read must not leave a project behind
+        read = (served(items, wanted) or list(read_items(items, wanted))) if items else []
         settled = settle(store, project, kind, title, labels, say)
-        if items:
-            add(store, project, served(items, settled) or read_items(items, settled), say)
+        if read:
+            add(store, project, read, say)
         if models:
             add(store, project, sampled(store, project, settled, models, str(prompts), temperature, max_new, say), say)
         announce(store, project, listener, say)
@@ -57,19 +59,27 @@ def label(
 
 def settle(store: "Store", slug: str, kind: "Kind | None", title: str, labels: int, say: Say) -> "Kind":
     """The kind of the project, which is made when there is none of that name."""
+    wanted = kind_of(store, slug, kind)
     try:
-        found = store.project(slug).settings
+        store.project(slug)
     except Missing:
-        found = ProjectSettings(
-            kind=kind or "pair", title=title or slug.replace("-", " ").capitalize(), labels_per_item=labels
-        )
-        store.create_project(SYSTEM, slug, found)
-        say(f"project {slug}: made, {found.kind}")
-    if kind is not None and kind != found.kind:
+        named = title or slug.replace("-", " ").capitalize()
+        store.create_project(SYSTEM, slug, ProjectSettings(kind=wanted, title=named, labels_per_item=labels))
+        say(f"project {slug}: made, {wanted}")
+    return wanted
+
+
+def kind_of(store: "Store", slug: str, kind: "Kind | None") -> "Kind":
+    """What the project is, or would be. UserError when it is there and of another kind."""
+    try:
+        found = store.project(slug).settings.kind
+    except Missing:
+        return kind or "pair"
+    if kind is not None and kind != found:
         raise UserError(
-            f"project {slug!r} is of kind {found.kind}, not {kind}", remedy="leave --kind out, or name another project"
+            f"project {slug!r} is of kind {found}, not {kind}", remedy="leave --kind out, or name another project"
         )
-    return found.kind
+    return found
 
 
 def known_kind(kind: str | None) -> "Kind | None":

@@ -6,14 +6,16 @@ Left out on purpose: choosing among several runs; a run's newest release or last
 from pathlib import Path
 
 from posttrain import bundled
-from posttrain.errors import UserError
+from posttrain.errors import UserError, nearest
 from posttrain.pipeline import Record
+
+WHAT = "give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json"
 
 
 def model_folder(name: str, revision: str | None = None) -> Path:
     """The Hugging Face folder that `name` means. Raises UserError when there is none."""
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if name in bundled.MODELS or not folder.is_dir():
         return find(name, revision)
     if (folder / "config.json").exists():
         return folder
@@ -25,9 +27,10 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         if ready:
             last = max(ready, key=lambda r: r.started)
             return model_folder(str(folder / f"{last.stage}-{last.fingerprint}"))
+    inner = sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")})
     raise UserError(
-        "there is no model here", where=str(folder),
-        remedy="give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json",
+        "these are runs, say which one" if inner else "there is no model here", where=str(folder),
+        remedy=f"one of {', '.join(str(folder / name) for name in inner[:8])}" if inner else WHAT,
     )  # fmt: skip
 
 
@@ -38,14 +41,28 @@ def find(model: str, revision: str | None = None) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise UserError("this folder holds no model (no config.json)", where=str(folder))
+            raise UserError("this folder holds no model (no config.json)", where=str(folder), remedy=WHAT)
         return folder
+    _must_be_an_id(model, folder)
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(model, revision=revision))
     except Exception as error:  # network, authentication, unknown id: the library has many exceptions for one remedy
         raise UserError(
-            f"cannot fetch {model!r} from the Hugging Face hub: {str(error).splitlines()[0]}",
+            f"there is no folder {model!r}, and the Hugging Face hub gave none: {str(error).splitlines()[0]}",
             remedy="check the id and the network, or give a local folder; gated models need `hf auth login`",
         ) from None
+
+
+def _must_be_an_id(model: str, folder: Path) -> None:
+    """UserError for a path of nothing, and for what cannot be an id of the hub: nothing is asked there in vain."""
+    if model.startswith("bundled"):
+        raise UserError(f"no model is called {model!r}", remedy=nearest(model, bundled.MODELS))
+    if folder.exists():
+        raise UserError("this is a file, not a model", where=model, remedy=WHAT)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or folder.parent.name == "runs":
+        near = [str(p) for p in folder.parent.glob("*") if p.is_dir()]
+        close = nearest(str(folder), near) if near else ""
+        remedy = close if close.startswith("did you mean") else WHAT
+        raise UserError("there is no such folder", where=model, remedy=remedy)

@@ -360,12 +360,13 @@ def check_source(source: str) -> None:
         return
     names = {p.name for p in folder.iterdir()}
     if "config.json" not in names:
-        raise UserError("no config.json: not a Hugging Face model folder", where=source)
+        raise UserError("no config.json: not a Hugging Face model folder", where=source, remedy="give another folder")
     if not names & set(TOKENIZER_FILES):
         remedy = "save the tokenizer there: tokenizer.save_pretrained(folder)"
         raise UserError("the model folder has no tokenizer", where=source, remedy=remedy)
     if not any(n.endswith((".safetensors", ".bin")) for n in names):
-        raise UserError("the model folder has no weights (*.safetensors)", where=source)
+        remedy = "save the model there: model.save_pretrained(folder)"
+        raise UserError("the model folder has no weights (*.safetensors)", where=source, remedy=remedy)
 
 
 @contextmanager
@@ -377,7 +378,8 @@ def explained(source: str) -> Iterator[None]:
         first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
         if Path(source).is_dir():
-            raise UserError(f"cannot load the model: {first}", where=source) from error
+            remedy = "fetch or save its files again; posttrain show FOLDER says what is there"
+            raise UserError(f"cannot load the model: {first}", where=source, remedy=remedy) from error
         remedy = "unset HF_HUB_OFFLINE, or give a local folder" if offline else "check the name and the network"
         raise UserError(f"cannot fetch the model: {first}", where=source, remedy=remedy) from error
 
@@ -413,11 +415,15 @@ def check_head(model: Model) -> None:
 
 
 def count_parameters(folder: Path | str) -> int:
-    """Numbers in the safetensors files of a folder, from their headers alone; tied weights are stored once."""
+    """Numbers in the safetensors files of a folder, from their headers alone; tied weights are stored once.
+    UserError for a file that was cut short."""
     total = 0
     for path in sorted(Path(folder).glob("*.safetensors")):
-        with path.open("rb") as f:
-            header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        try:
+            with path.open("rb") as f:
+                header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        except (struct.error, ValueError, OverflowError):
+            raise UserError("not a whole safetensors file", where=str(path), remedy="fetch or save it again") from None
         for name, entry in header.items():
             count = 1
             for n in entry["shape"] if name != "__metadata__" else (0,):

@@ -22,8 +22,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posttrain import parallel
+from posttrain.edges import ARTICLE as ARTICLE
+from posttrain.edges import check, in_stage
 from posttrain.errors import UserError, nearest
-from posttrain.progress import Progress, clock
+from posttrain.progress import Progress, clock, number
 from posttrain.rows import digest
 
 Kind = Literal[
@@ -33,16 +35,6 @@ Kind = Literal[
 Metrics = dict[str, float]
 AFTER = "after"  # the edge that says whether a stage may run, and nothing of what it makes: no part of its identity
 Verdict = Literal["pass", "fail", "inconclusive"]
-ARTICLE = {
-    "report": "an evaluation report",
-    "demos": "a set of demos",
-    "pairs": "a set of pairs",
-    "prompts": "a set of prompts",
-    "rankings": "a set of rankings",
-    "ratings": "a set of ratings",
-    "thumbs": "a set of thumbs",
-    "judge": "a judge with its card",
-}
 
 
 @dataclass(frozen=True)
@@ -104,6 +96,9 @@ class Stage(BaseModel):
     def identity(self) -> dict[str, str]:
         """Digests of things outside the recipe that the output depends on: files read, weights named."""
         return {}
+
+    def fits(self, sources: Mapping[str, "tuple[Stage, ...]"]) -> None:
+        """UserError when the stages it is made from cannot, as they are set, give what it needs. Before any work."""
 
     def verdict(self, out: Path) -> Verdict:
         """Whether stages that depend on this one may run. Only gates say anything but pass."""
@@ -179,31 +174,6 @@ class Step:
     why: str
 
 
-def check(stages: Mapping[str, Stage]) -> None:
-    """Every edge must name an earlier stage of the right kind. Runs before any work."""
-    seen: dict[str, Kind] = {}
-    for name, stage in stages.items():
-        kinds = stage.edge_kinds()
-        for edge, sources in stage.edges().items():
-            for source in sources:
-                _check_edge(f"stages.{name}.{edge}", source, kinds[edge], seen, stages)
-        seen[name] = stage.makes
-
-
-def _check_edge(where: str, source: str, needs: Kind, seen: Mapping[str, Kind], stages: Mapping[str, Stage]) -> None:
-    want = ARTICLE.get(needs, f"a {needs}")
-    if source not in seen:
-        later = source in stages
-        what = f"stage {source!r} comes later in the file" if later else f"there is no stage {source!r} above"
-        remedy = "move it up" if later else nearest(source, [s for s, k in seen.items() if k == needs] or seen)
-        raise UserError(f"{what}; {want} is needed here", where=where, remedy=remedy)
-    if seen[source] != needs:
-        fitting = [s for s, k in seen.items() if k == needs]
-        remedy = f"stages that make one: {', '.join(fitting)}" if fitting else f"add a stage that makes {want}"
-        made = ARTICLE.get(seen[source], f"a {seen[source]}")
-        raise UserError(f"needs {want}, but {source!r} makes {made}", where=where, remedy=remedy)
-
-
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
     inputs = {edge: prints for edge, prints in inputs.items() if prints}
@@ -217,7 +187,8 @@ def plan(stages: Mapping[str, Stage], root: Path) -> list[Step]:
     prints: dict[str, str] = {}
     steps: list[Step] = []
     for name, stage in stages.items():
-        inputs, identity = _inputs(stage, prints), stage.identity()
+        with in_stage(name):
+            inputs, identity = _inputs(stage, prints), stage.identity()
         prints[name] = fingerprint(stage, inputs, identity)
         folder = root / f"{name}-{prints[name]}"
         state, why = _state(stage, name, folder, root, inputs, identity)
@@ -299,7 +270,8 @@ def run(
                 blocked[step.name] = min(gates)
                 runtime.progress.say(f"{step.name}: not run, gate {min(gates)!r} did not pass")
                 continue
-            record = _do(step, folders, runtime)
+            with in_stage(step.name):
+                record = _do(step, folders, runtime)
             folders[step.name] = step.folder
             if record.verdict != "pass":
                 blocked[step.name], stopped[step.name] = step.name, record.verdict
@@ -329,7 +301,7 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
             return Outcome({}, {source: verdict}, {name: source})
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root, shared=True), locked(root, f".lock-{name}"):
+    with locked(root, shared=True), locked(root, f".lock-{name}"), in_stage(name):
         record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})
@@ -377,7 +349,7 @@ def _finished(record: Record, part: Path, folder: Path) -> Record:
 
 
 def _headline(metrics: Metrics) -> str:
-    shown = [f"{k} {v:.4g}" for k, v in metrics.items() if "." not in k and k not in ("tokens", "flops")][:4]
+    shown = [f"{k} {number(v)}" for k, v in metrics.items() if "." not in k and k not in ("tokens", "flops")][:4]
     return " · " + " · ".join(shown) if shown else ""
 
 

@@ -105,6 +105,12 @@ def _bars(stream: TextIO) -> Any:
     return Bars(*columns, console=Console(file=stream), transient=True)
 
 
+def number(value: float) -> str:
+    """'12,610' for what is whole, '0.2756' for what is not."""
+    whole = float(value).is_integer() and abs(value) < 1e12
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
+
+
 def clock(seconds: float) -> str:
     """'47 s', '3 min 20 s', '2 h 5 min'."""
     s = round(seconds)

@@ -238,7 +238,7 @@ def load_tokenizer(folder: Path | str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"no tokenizer can be loaded: {first}", where=str(folder),
+            f"no tokenizer can be loaded: {first.strip().removesuffix(' from one of:')}", where=str(folder),
             remedy="a folder with tokenizer.json and tokenizer_config.json, or a model id of the Hugging Face hub",
         ) from None  # fmt: skip
 

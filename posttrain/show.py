@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import yaml
 from rich.console import Console
 from rich.text import Text
 
@@ -17,6 +18,7 @@ from posttrain import bundled, files, formats, trace
 from posttrain.errors import UserError, nearest
 from posttrain.formats import KindName, Loaded
 from posttrain.pipeline import Record
+from posttrain.progress import clock, number
 from posttrain.rows import Demo, Pair, Row, Thumb
 
 if TYPE_CHECKING:
@@ -34,29 +36,55 @@ def show(
     """what: a data file, bundled:name, a hub id, a stage folder or a run folder. UserError when it is none of them."""
     console = console or Console(highlight=False, soft_wrap=True)
     folder = Path(what).expanduser()
-    if (folder / "record.json").exists():
+    if what in bundled.MODELS or ((folder / "config.json").exists() and not (folder / "record.json").exists()):
+        _model(what, console)
+    elif (folder / "record.json").exists():
         _artefact(folder, model, rows, train_on, console)
     elif folder.is_dir() and any(folder.glob("*/record.json")):
         _run(folder, console)
+    elif inner := sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")}):
+        remedy = f"one of {', '.join(str(folder / name) for name in inner[:8])}"
+        raise UserError("these are runs, say which one", where=what, remedy=remedy)
     else:
         _rows(what, KINDS, model, rows, train_on, console)
 
 
+def _model(what: str, console: Console) -> None:
+    """What a folder of weights tells of itself."""
+    from posttrain.locate import model_folder
+
+    folder = model_folder(what)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError("not valid JSON", where=str(folder / "config.json"), remedy="save the model again") from None
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    kind = ", ".join(config.get("architectures") or ["a model"])
+    console.print(f"{folder}: {kind}, {size / 1e6:,.0f} MB of weights", markup=False)
+    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "dtype"):
+        if name in config:
+            console.print(f"  {name.replace('_', ' ')}: {config[name]}", style="bright_black", markup=False)
+    console.print(f"talk with it: posttrain chat {what}", markup=False)
+
+
 def _run(folder: Path, console: Console) -> None:
     records = sorted((Record.read(p.parent) for p in folder.glob("*/record.json")), key=lambda r: r.started)
+    wide, types = max(len(r.stage) for r in records), max(len(r.type) for r in records)
     for r in records:
-        console.print(f"{r.stage}-{r.fingerprint}  {r.type}  {_numbers(r.metrics)}")
-    nodes = trace.run_nodes(folder)
-    if trace.votes_in(nodes):
-        for node in trace.ends(nodes):
-            _chain(node.folder, console)
+        verdict = "" if r.makes != "decision" else f"{r.verdict}; "
+        line = f"{f'{r.stage}-{r.fingerprint}':<{wide + 11}}  {r.type:<{types}}  {verdict}{_numbers(r.metrics)}"
+        console.print(line, markup=False)
+    for node in trace.ends(trace.run_nodes(folder)):
+        _chain(node.folder, console)
 
 
 def _artefact(folder: Path, model: str, rows: int, train_on: str, console: Console) -> None:
     record = Record.read(folder)
-    console.print(f"{record.stage} ({record.type}), made in {record.seconds:.0f} s: {_numbers(record.metrics, 20)}")
-    for name, knob in record.knobs.items():
-        console.print(f"  {name}: {knob}", style="bright_black")
+    verdict = f"{record.verdict}; " if record.makes == "decision" else ""
+    numbers = verdict + _numbers(record.metrics, 20)
+    console.print(f"{record.stage} ({record.type}), made in {clock(record.seconds)}: {numbers}", markup=False)
+    for name, knob in _set(record.knobs).items():
+        console.print(f"  {name}: {_in_yaml(knob)}", style="bright_black", markup=False)
     if record.makes in trace.MODELS or record.type == "feedback":
         _chain(folder, console)
     audit = folder / "audit.json"
@@ -83,7 +111,22 @@ def told(what: str, *, vote: str = "", row: str = "", console: Console | None = 
 
 
 def _numbers(metrics: dict[str, float], most: int = 5) -> str:
-    return ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:most])
+    shown = [f"{k} {number(v)}" for k, v in list(metrics.items())[:most]]
+    return ", ".join(shown) + (", ..." if len(metrics) > most else "")
+
+
+def _set(knob: Any) -> Any:
+    """A knob without what was left unset in it."""
+    if isinstance(knob, dict):
+        return {k: _set(v) for k, v in knob.items() if v not in (None, "", [], {})}
+    return [_set(v) for v in knob] if isinstance(knob, list) else knob
+
+
+def _in_yaml(knob: Any) -> str:
+    """On one line, as it could stand in a recipe."""
+    if not isinstance(knob, dict | list):
+        return str(knob).lower() if isinstance(knob, bool) else str(knob)
+    return yaml.safe_dump(knob, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6).strip()
 
 
 def _rows(what: str, kinds: Sequence[KindName], model: str, rows: int, train_on: str, console: Console) -> None:
@@ -113,7 +156,11 @@ def read(what: str, kinds: Sequence[KindName] = KINDS) -> tuple[KindName, Loaded
         try:
             loaded = formats.load(what, kind, bad_rows="skip")
         except UserError as error:
-            problem = error
+            problem = problem or UserError(
+                error.what.replace(f"no {kind}", "no rows", 1), where=error.where, remedy=error.remedy
+            )
+            if not error.what.startswith(f"no {kind}"):  # not this kind's fault: the file, or the network
+                raise
             continue
         if len(loaded.rows) >= len(loaded.ledger):
             return kind, loaded

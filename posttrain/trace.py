@@ -65,7 +65,8 @@ def run_nodes(folder: Path) -> list[Node]:
     folder = folder.resolve().parent if (folder / "record.json").exists() else folder
     found = [Node(p.parent, Record.read(p.parent)) for p in folder.glob("*/record.json")]
     if not found:
-        raise UserError("there is no finished stage here", where=str(folder))
+        remedy = "give a run folder such as runs/assistant, or a stage folder in it"
+        raise UserError("there is no finished stage here", where=str(folder), remedy=remedy)
     return sorted(found, key=lambda n: n.record.started)
 
 
@@ -111,9 +112,22 @@ def about(node: Node) -> str:
         return f"weights {weights(node)[:SHORT]}, made {_day(r.started)} in {r.seconds:.0f} s"
     if r.makes in DATA:
         trained, held = (len(_rows(node.folder / name)) for name in ("train.jsonl", "holdout.jsonl"))
-        files = [v.split()[0] for k, v in r.identity.items() if not k.startswith("suite") and r.type != "feedback"]
+        files = _files(r) if r.type != "feedback" else []
         return f"{trained} rows to train on, {held} held out" + (f", made from {', '.join(files)}" if files else "")
     return r.verdict if r.makes == "decision" else ""
+
+
+def _files(record: Record) -> list[str]:
+    """What a data set was made of from outside: 'bundled:demos (87d72a6bc006)', the digest being that of its bytes."""
+    path = record.knobs.get("path") or []
+    names = [p["path"] if isinstance(p, dict) else p for p in ([path] if isinstance(path, str) else path)]
+    digests = {k: v.split()[0][:SHORT] for k, v in record.identity.items() if not k.startswith("suite")}
+    called = {f"file {n}": name for n, name in enumerate(names, 1)} | {
+        k: v for k, v in record.knobs.items() if isinstance(v, str)
+    }
+    return [
+        f"{called[k]} ({v})" if k in called else v if k.startswith("file") else f"{k} {v}" for k, v in digests.items()
+    ]
 
 
 def weights(node: Node) -> str:

@@ -237,5 +237,5 @@ def test_after_says_when_and_not_what(tmp_path):
     )
     assert (run(opened, tmp_path, Runtime()).folders["x"] / "words.txt").read_text() == "later"
     assert Record.read(next(tmp_path.glob("x-*"))).inputs["after"] == (after["d"],)
-    with pytest.raises(UserError, match="needs a decision"):
+    with pytest.raises(UserError, match="needs a gate's decision"):
         check(recipe(x=Words(after="j")))

@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import json
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -346,13 +347,7 @@ def load(
     return Service(desk, name or Path(model).name or model, kept, key=key, weights=weights_of(folder), renew=again)
 
 
-def run(service: Service, host: str, port: int) -> None:
-    """Serve until Ctrl-C. Raises UserError when the port is taken."""
-    try:
-        listener = listen.bind(host, port)
-    except UserError:
-        service.close()
-        raise
-    with listener:
-        print(f"serving {service.name} at {listen.opened(listener)}/v1", flush=True)
-        listen.serve(create(service), listener, timeout_graceful_shutdown=5)
+def run(service: Service, listener: socket.socket) -> None:
+    """Serve until Ctrl-C."""
+    print(f"serving {service.name} at {listen.opened(listener)}/v1   (Ctrl-C ends)", flush=True)
+    listen.serve(create(service), listener, timeout_graceful_shutdown=5)

@@ -47,12 +47,15 @@ class Base(Stage):
         for file in sorted(folder.iterdir()):
             if file.is_file() and not file.name.startswith("."):
                 (out / file.name).symlink_to(file.resolve())
+        if not (parameters := count_parameters(folder)) and not any(folder.glob("*.bin")):
+            remedy = "save the model there: model.save_pretrained(folder)"
+            raise UserError("the model folder has no weights (*.safetensors)", where=str(folder), remedy=remedy)
         chat = load_chat(folder, self.template)
         for name in ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json", "special_tokens_map.json",
                      "generation_config.json"):  # these are written anew, with the template  # fmt: skip
             (out / name).unlink(missing_ok=True)
         chat.save(out)
-        return {"parameters": float(count_parameters(out))}
+        return {"parameters": float(parameters)}
 
 
 def digest_of_folder(folder: Path) -> str:

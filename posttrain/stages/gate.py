@@ -4,16 +4,19 @@ Left out on purpose: the decision itself (gates.py, pure). Importing this file d
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from posttrain import gates
-from posttrain.errors import UserError
+from posttrain.errors import UserError, nearest
 from posttrain.gates import Decision, Report, Rule, Scored
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, Verdict, write_text
 from posttrain.rows import read_jsonl
+
+ANY = ("all", "pinned")  # metrics over all suites, and over the cases that red teams pinned
 
 
 class Gate(Stage):
@@ -27,6 +30,17 @@ class Gate(Stage):
     baseline: Annotated[str, Ref("report")]
     noise: Annotated[str | None, Ref("report")] = None
     rules: tuple[Rule, ...] = Field(min_length=1)
+
+    def fits(self, sources: Mapping[str, tuple[Stage, ...]]) -> None:
+        """Every rule's metric must be of a suite that both reports hold; which metrics a suite has, only they know."""
+        for edge in ("candidate", "baseline"):
+            suites = getattr(sources[edge][0], "suites", None)
+            known = {*(Path(s).stem for s in suites or ()), *ANY}
+            for n, rule in enumerate(self.rules):
+                suite = rule.metric.partition(".")[0]
+                if suites is not None and suite not in known:
+                    what = f"{getattr(self, edge)!r} evaluates no suite {suite!r}, so it has no metric {rule.metric!r}"
+                    raise UserError(what, where=f"rules.{n}.metric", remedy=nearest(suite, known))
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         baseline = read_report(inputs.one("baseline"))

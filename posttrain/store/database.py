@@ -214,7 +214,8 @@ def _url(text: str) -> URL:
 def _sqlite(url: URL, patience: float) -> Engine:
     path = Path(url.database or "")
     if path.is_dir() or not path.resolve().parent.is_dir():
-        raise UserError("there is no such folder" if not path.is_dir() else "this is a folder", where=str(path))
+        what = "there is no such folder" if not path.is_dir() else "this is a folder"
+        raise UserError(what, where=str(path), remedy="name a file in a folder that exists, for example feedback.db")
     engine = create_engine(
         url, connect_args={"timeout": patience, "isolation_level": None, "check_same_thread": False}, **POOL
     )

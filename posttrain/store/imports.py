@@ -72,7 +72,8 @@ def _items(found: Iterable[Record], kind: Kind, source: str) -> list[TaskItem]:
             bad.append((record, error))
     if bad:
         more = f" (and {len(bad) - 1} more bad line{'s' * (len(bad) > 2)})" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0][1]}{more}", where=bad[0][0].where, remedy="mend the file; nothing was imported")
+        remedy = "mend the file, or say what people are to do with --kind; nothing was imported"
+        raise UserError(f"{bad[0][1]}{more}", where=bad[0][0].where, remedy=remedy)
     if not rows:
         raise UserError("the file holds no items", where=source)
     return rows

@@ -127,7 +127,8 @@ def create(db: Database, by: Person, slug: str, settings: ProjectSettings) -> Pr
     if not by.admin:
         raise Forbidden("only an administrator may create projects")
     if not SLUG.fullmatch(slug):
-        raise UserError("expected lower-case letters, digits and hyphens, at most 63", where=f"project {slug!r}")
+        what = "expected lower-case letters, digits and hyphens, at most 63"
+        raise UserError(what, where=f"project {slug!r}", remedy="a short name such as helpfulness; --title says more")
 
     def work(conn: Connection) -> Project:
         body = settings.model_dump(mode="json")
