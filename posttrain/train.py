@@ -25,7 +25,9 @@ from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.progress import Progress
 
-Facts = dict[str, tuple[float, float]]  # name -> (sum, count): means over a step are exact whatever its micro-batches
+# name -> (sum, count): means over a step are exact whatever its micro-batches. A sum that is still on the GPU stays there
+# until the step's end, so that nobody waits for it.
+Facts = dict[str, tuple[float | Tensor, float]]
 LossFn = Callable[[Sequence[int], float], tuple[Tensor, Facts]]  # (row indices, step's denominator) -> (scalar, facts)
 Before = Callable[[Sequence[Sequence[int]]], None]  # the micro-batches of the step that comes
 Evaluate = Callable[[], dict[str, float]]
@@ -267,22 +269,35 @@ def _step(
     model: Model, master: Master, rows: Rows, loss: LossFn, micro: list[list[int]], optim: Optim, lr: float
 ) -> dict[str, float]:
     total = sum(rows.counts[i] for indices in micro for i in indices)
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
+    found: list[tuple[Sequence[int], Tensor, Facts]] = []
     for indices, counted in parallel.shares(micro, rows.sizes):
         value, facts = loss(indices, total if counted else math.inf)
-        if not torch.isfinite(value):
-            _not_finite("the loss", [rows.names[i] for i in indices])
         value.backward()
         master.collect()
-        for name, (s, n) in facts.items() if counted else ():
-            sums[name], counts[name] = sums.get(name, 0.0) + s, counts.get(name, 0.0) + n
-    sums, counts = parallel.total(sums), parallel.total(counts)
+        found.append((indices, value.detach(), facts if counted else {}))
+    sums, counts = (parallel.total(x) for x in _read(found, rows.names))
     norm = master.step(lr, optim.clip)
     if not math.isfinite(norm):
         _not_finite("the gradient", [rows.names[i] for indices in micro for i in indices])
     tokens = float(sum(rows.sizes[i] for indices in micro for i in indices))
     return {name: sums[name] / max(counts[name], 1e-12) for name in sums} | {"lr": lr, "norm": norm, "tokens": tokens}
+
+
+def _read(
+    found: Sequence[tuple[Sequence[int], Tensor, Facts]], names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Sums and counts of a step's facts; only now does the host wait for the GPU. UserError where a loss is no number.
+
+    found: row indices, loss and facts of every micro-batch.
+    """
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for indices, value, facts in found:
+        if not math.isfinite(float(value)):
+            _not_finite("the loss", [names[i] for i in indices])
+        for name, (s, n) in facts.items():
+            sums[name], counts[name] = sums.get(name, 0.0) + float(s), counts.get(name, 0.0) + n
+    return sums, counts
 
 
 def _not_finite(what: str, names: list[str]) -> None:
