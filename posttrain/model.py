@@ -338,7 +338,8 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool, task: str | None = "CAUSAL
         exclude_modules=None if task else ["score"],
     )  # fmt: skip
     try:
-        return get_peft_model(hf, config)
+        # adapters compute in the base's precision, as all weights do; train.Master holds fp32 copies of them
+        return get_peft_model(hf, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(f"LoRA does not fit: {str(error).splitlines()[0]}", where="lora.targets") from None
 
