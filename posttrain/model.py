@@ -106,6 +106,10 @@ class Model:
             )
         return out.last_hidden_state[0]
 
+    @property
+    def compiled_layers(self) -> list[nn.Module]:
+        return [layer for layer, _ in self._compiled]
+
     @contextmanager
     def _use_compiled(self) -> Iterator[None]:
         """Compiled layers for packs only: generation and everything else sees an ordinary eager module."""

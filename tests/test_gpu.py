@@ -6,6 +6,7 @@ the numbers are right: for that the same functions run on the CPU in test_head, 
 """
 
 import asyncio
+import copy
 
 import pytest
 import tiny
@@ -15,11 +16,12 @@ from posttrain import attention, head
 from posttrain.model import Model
 from posttrain.packing import Branch, Doc, build
 from posttrain.render import load_chat
-from posttrain.sampler import Sampling, cache
+from posttrain.sampler import Sampling, cache, forward
 from posttrain.sampler.cache import Batched
 from posttrain.sampler.choose import _invert, _invert_in_blocks
 from posttrain.sampler.graphs import Steps, rounded
 from posttrain.sampler.local import Local
+from posttrain.serve.engine import make_room
 from posttrain.stages.sft import token_loss
 from posttrain.train import Master, Optim
 
@@ -80,18 +82,15 @@ def test_a_shared_prompt_on_a_gpu(gpu):
     assert all(p.grad.device == GPU for n, p in model.named_parameters().items() if "lm_head" not in n)
 
 
-def test_a_decoding_step_can_be_recorded(gpu, monkeypatch):
+def test_a_decoding_step_can_be_recorded(gpu):
     """A graph may neither wait nor copy from the host; top_p has to do without its early exit."""
     hf = on_gpu("qwen3").hf
-    monkeypatch.setattr(cache, "OnGpu", lambda: None)
-    monkeypatch.setattr(cache, "Steps", lambda *args: None)
     engine = Batched(hf, 4, 64)
     for n, layer in enumerate(hf.model.layers):
         engine.keys[n] = engine.values[n] = torch.zeros(
             4, 2, engine.positions, layer.self_attn.head_dim, device=GPU, dtype=torch.bfloat16
         )
-    steps = Steps.__new__(Steps)
-    steps.forward, steps.given_3B = engine._stepped, torch.zeros(3, 4, dtype=torch.long, device=GPU)
+    steps = Steps(engine._stepped, 4, engine.positions, GPU, lambda work: work)
     for how in (Sampling(), Sampling(temperature=0.7, top_k=5, top_p=0.9, min_p=0.1), Sampling(temperature=0)):
         assert steps._work(4, 64, how).shape == (4, 3)
     assert steps._work(4, 64, None).device == GPU
@@ -124,8 +123,8 @@ def test_recorded_steps_draw_the_same(monkeypatch, tmp_path, how):
 
     def recording(*args):
         engine = Batched(*args)
-        engine.native = None
-        engine.steps = Steps(engine._stepped, engine.slots, engine.positions, engine.device, as_recorded(played))
+        engine.native, engine.record = None, as_recorded(played)
+        engine.renew()
         engine.made_for = cache.state_of(hf)
         made.append(engine)
         return engine
@@ -143,6 +142,45 @@ def test_recorded_steps_draw_the_same(monkeypatch, tmp_path, how):
         hf.model.norm.weight = torch.nn.Parameter(hf.model.norm.weight.clone())
     asyncio.run(sampler.sample(prompts[:1], 1, how))
     assert len(made) == 2  # a parameter that lies elsewhere makes recordings worthless
+
+
+def test_a_larger_cache_needs_new_recordings():
+    """A server's cache grows under an answer in progress: what was recorded would write into the old one."""
+    engine = Batched(tiny.model("qwen3"), 2, 64)
+    engine.native, engine.record = None, as_recorded([])
+    engine.renew()
+    plain = Batched(engine.hf, 2, 128)
+    for x in (engine, plain):
+        x.place(x.read([list(range(5, 65))]), [0])
+    for k in range(6):
+        if k == 3:
+            make_room(engine, 65, None)
+        torch.testing.assert_close(engine.step([9 + k], [60 + k]), plain.step([9 + k], [60 + k]), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_of_a_recorded_step_share_their_code(tmp_path):
+    """Compiled by a back end that only traces: attention stays apart, so six layers need no more graphs than two."""
+    prompts, graphs = [[5, 6, 7, 8], [9] * 12], []
+    for layers in (2, 6):
+        torch._dynamo.reset()
+        hf = tiny.model("qwen3")
+        hf.model.layers.extend([copy.deepcopy(hf.model.layers[0]) for _ in range(layers - 2)])
+        hf.config.num_hidden_layers = layers
+        for n, layer in enumerate(hf.model.layers):
+            layer.self_attn.layer_idx = n
+        hf.config.layer_types = ["full_attention"] * layers
+        plain, quick = Batched(hf, 4, 64), Batched(hf, 4, 64)
+        plain.native = quick.native = None
+        quick.quick = forward.Loan(hf, forward.APART, list(hf.model.layers), backend="eager")
+        logits = []
+        torch._dynamo.utils.counters.clear()
+        for engine in (plain, quick):
+            engine.place(engine.read(prompts), [0, 1])
+            logits.append([engine.step([20 + k, 30], [4 + k, 12 + k]) for k in range(3)])
+        torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        assert all(m._compiled_call_impl is None for m in hf.modules())
+    assert 0 < graphs[0] == graphs[1]
 
 
 def test_draws_in_blocks_are_those_of_a_row():

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(("task", "train"), [("sft", "checkpoint"), ("dpo", "full"), ("sample", "full"), ("grpo", "full")])
+@pytest.mark.parametrize(
+    ("task", "train"), [("sft", "checkpoint"), ("dpo", "full"), ("sample", "full"), ("grpo", "full")]
+)
 def test_the_tiny_shape(tmp_path, task, train):
     size = ["--steps", "3", "--skip", "1", "--rounds", "1", "--prompts", "3", "--group", "2", "--new", "5"]
     more = ["--micro-tokens", "512", "--compile", "off", "--no-trl", "--device", "cpu", "--precision", "fp32"]

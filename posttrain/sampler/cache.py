@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from posttrain import kernels
 from posttrain.errors import UserError
@@ -161,21 +161,32 @@ class Engine(Protocol):
 
 
 class Batched:
-    """Many answers at once over preallocated keys and values: one forward pass per token for all slots."""
+    """Many answers at once over preallocated keys and values: one forward pass per token for all slots.
 
-    def __init__(self, hf: Any, slots: int, positions: int):
+    layers: of hf, to be compiled for steps that a GPU records.
+    """
+
+    def __init__(self, hf: Any, slots: int, positions: int, layers: Sequence[nn.Module] = ()):
         forward.register()
         self.device = next(hf.parameters()).device
         gpu = self.device.type == "cuda"
         self.hf, self.slots, self.positions = hf, slots, round_up(positions, 256 if gpu else ROUND)
         self.loan = forward.Loan(hf, forward.NAME)
         self.native = Native.of(hf)
-        self.steps = Steps(self._stepped, slots, self.positions, self.device, OnGpu()) if gpu else None
+        self.record = OnGpu() if gpu else None
+        self.steps: Steps | None = None
+        self.renew()
+        self.quick = forward.Loan(hf, forward.APART, layers) if gpu and layers else self.loan
         self.made_for = state_of(hf) if gpu else ()
         self.area = GPU_AREA if gpu else AREA
         self.keeps = "logits_to_keep" in inspect.signature(hf.forward).parameters
         self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
         self.values: dict[int, Tensor] = {}
+
+    def renew(self) -> None:
+        """Forget what was recorded: keys and values lie elsewhere now, or there are none yet."""
+        if self.record:
+            self.steps = Steps(self._stepped, self.slots, self.positions, self.device, self.record)
 
     def serves(self, slots: int, positions: int) -> bool:
         """Whether the recorded steps of an earlier request do for this one: large enough, the same parameters."""
@@ -232,13 +243,17 @@ class Batched:
 
     def _stepped(self, token_B1: Tensor, position_B: Tensor, length: int) -> Tensor:
         work = Stepping(self.keys, self.values, position_B, length)
-        return self._logits(token_B1, position_B[:, None], work, None)[:, -1]
+        with self.quick():
+            logits_B1V: Tensor = self.hf(
+                input_ids=token_B1, position_ids=position_B[:, None], use_cache=False, work=work
+            ).logits
+        return logits_B1V[:, -1]
 
-    def _logits(self, ids: Tensor, position: Tensor, work: Reading | Stepping, keep: Tensor | None) -> Tensor:
-        more = {} if keep is None or not self.keeps else {"logits_to_keep": keep}
+    def _logits(self, ids: Tensor, position: Tensor, work: Reading, keep: Tensor) -> Tensor:
+        more = {"logits_to_keep": keep} if self.keeps else {}
         with self.loan():
             logits: Tensor = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
-        return logits if keep is None or self.keeps else logits[:, keep]
+        return logits if self.keeps else logits[:, keep]
 
 
 def passes(prompts: Sequence[Sequence[int]], area: int = AREA) -> list[Sequence[Sequence[int]]]:

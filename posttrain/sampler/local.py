@@ -61,7 +61,7 @@ class Local:
     def __init__(self, model: Any, chat: Any, batch: int = 32, *, engine: Literal["auto", "batched", "plain"] = "auto"):
         hf = getattr(model, "hf", model)
         self.hf = hf.get_base_model() if hasattr(hf, "peft_config") else hf  # adapters live inside the base's layers
-        self.chat, self.batch, self.version = chat, batch, 0
+        self.model, self.chat, self.batch, self.version = model, chat, batch, 0
         self.batched = fits(self.hf) if engine == "auto" else engine == "batched"
         self.context = context(self.hf)
         self._turn = threading.Lock()  # one forward pass at a time: it borrows the module
@@ -169,7 +169,10 @@ class Local:
         kept, self._kept = self._kept, None
         if kept and kept.serves(min(self.batch, samples), positions):
             return kept
-        return Batched(self.hf, min(self.batch, samples), positions) if self.batched else Plain(self.hf)
+        if not self.batched:
+            return Plain(self.hf)
+        layers = getattr(self.model, "compiled_layers", ())  # what training found worth compiling, steps do too
+        return Batched(self.hf, min(self.batch, samples), positions, layers)
 
     def _keep(self, engine: Engine) -> None:
         """An engine that has recorded steps (on a GPU) is kept while its keys and values do not take up much."""
