@@ -78,7 +78,7 @@ def made(options: argparse.Namespace) -> Any:
     return Model(hf, runtime=runtime, said=said)
 
 
-# ---- rows --------------------------------------------------------------------------------------------------------------
+# ---- rows ------------------------------------------------------------------------------------------------------------
 
 
 def ids(rng: random.Random, low: int, high: int, vocabulary: int) -> list[int]:
@@ -105,7 +105,7 @@ def pairs(count: int, vocabulary: int) -> list[Any]:
     return docs
 
 
-# ---- tasks -------------------------------------------------------------------------------------------------------------
+# ---- tasks -----------------------------------------------------------------------------------------------------------
 
 
 def trained(
@@ -150,6 +150,7 @@ def dpo(model: Any, options: argparse.Namespace, clock: Any) -> dict[str, Any]:
     from posttrain.stages.preference import Given, pair_loss, score
     from posttrain.stages.training import evaluation_packs
 
+    model.compile(60)
     docs = pairs(enough(options, 385), options.vocabulary)
     ref, reference = torch.zeros(len(docs), 2, 2), {"seconds": [], "tokens": []}  # type: ignore[var-annotated]
     with torch.no_grad():
@@ -164,7 +165,7 @@ def dpo(model: Any, options: argparse.Namespace, clock: Any) -> dict[str, Any]:
         pack = packing.build([docs[i] for i in indices], pad_to=options.micro_tokens)
         return pair_loss(model, pack, given.at(indices), preference.dpo, total)
 
-    skip = min(2, len(reference["seconds"]) - 1)  # eager: layers are compiled afterwards
+    skip = min(2, len(reference["seconds"]) - 1)
     found = trained(model, docs, [1.0] * len(docs), loss, options, clock)
     return found | {"reference": {k: v[skip:] for k, v in reference.items()}}
 
@@ -245,7 +246,7 @@ def grpo(model: Any, options: argparse.Namespace, clock: Any) -> dict[str, Any]:
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {"sft": sft, "dpo": dpo, "sample": sample, "grpo": grpo}
 
 
-# ---- the other side ----------------------------------------------------------------------------------------------------
+# ---- the other side --------------------------------------------------------------------------------------------------
 
 
 def theirs(task: str, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -327,7 +328,7 @@ def generated(options: argparse.Namespace) -> dict[str, Any]:
     return {k: v[options.skip :] for k, v in rounds.items()}
 
 
-# ---- measuring ---------------------------------------------------------------------------------------------------------
+# ---- measuring -------------------------------------------------------------------------------------------------------
 
 
 def peak_rate(size: int) -> float:
@@ -398,7 +399,8 @@ def measured(task: str, options: argparse.Namespace, peak: float) -> dict[str, A
     looked_up = 0 if model.base.config.tie_word_embeddings else model.base.get_input_embeddings().weight.numel()
     found: dict[str, Any] = {
         "task": task, "tokens_per_second": 1 / pace, "peak_gib": peak_gib(), "said": model.said,
-        "compiled": bool(model.compiled_layers), "parameters": parameters, "seconds_in_all": time.perf_counter() - start,
+        "compiled": bool(model.compiled_layers), "parameters": parameters,
+        "seconds_in_all": time.perf_counter() - start,
     }  # fmt: skip
     if task in ("sft", "dpo"):
         found |= {"mfu": 6 * (parameters - looked_up) / pace / 1e12 / peak, "flops_really": flops}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 CHUNK_BYTES = 16 << 20  # logits in the wide dtype that exist at one time: about a last-level cache
 BLOCK_BYTES = 96 << 20  # their gradients, kept together for one large product per weight gradient
+FUSED_FROM = 1024  # rows of a chunk
 SHARE = 64  # on a GPU: logits of a chunk take up this part of its memory
 
 
@@ -68,10 +69,14 @@ def _fuses(h_ND: Tensor) -> bool:
     return h_ND.device.type == "cuda"
 
 
+def _fused(work: Callable[..., Any], rows: int) -> Callable[..., Any]:
+    """The function compiled into few kernels; as it stands where there is no Triton, or too little work for a wait."""
+    return _compiled(work) if rows >= FUSED_FROM and importlib.util.find_spec("triton") else work
+
+
 @cache
-def _fused(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled into few kernels; as it stands where there is no Triton to make them."""
-    return torch.compile(work) if importlib.util.find_spec("triton") else work
+def _compiled(work: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(work)
 
 
 def _transformed(raw_CV: Tensor, how: _How) -> Tensor:
@@ -166,7 +171,7 @@ class _TokenLogps(torch.autograd.Function):
             c = slice(i, i + chunk)
             if _fuses(h_ND):
                 raw_CV = torch.nn.functional.linear(h_ND[c], w_VD, b_V)
-                lse_N[c], logp_N[c], entropy = _fused(_stats)(raw_CV, target_N[c], how, want_entropy)
+                lse_N[c], logp_N[c], entropy = _fused(_stats, len(raw_CV))(raw_CV, target_N[c], how, want_entropy)
                 entropy_N[c] = entropy
                 continue
             z = _logits(h_ND[c], w_VD, b_V, how)
@@ -187,7 +192,7 @@ class _TokenLogps(torch.autograd.Function):
             if _fuses(h_ND):
                 raw_CV = torch.nn.functional.linear(h_ND[c], w_VD, b_V)
                 entropy_C = entropy_N[c] if len(entropy_N) else None
-                return _fused(_slopes)(raw_CV, target_N[c], lse_N[c], g_N[c], ctx.how, entropy_C, ge_N[c])  # type: ignore[no-any-return]
+                return _fused(_slopes, len(raw_CV))(raw_CV, target_N[c], lse_N[c], g_N[c], ctx.how, entropy_C, ge_N[c])  # type: ignore[no-any-return]
             z = _logits(h_ND[c], w_VD, b_V, ctx.how)
             slope = _slope(z, ctx.how)
             logp = z.sub_(lse_N[c, None])
@@ -234,8 +239,8 @@ class _Nll(torch.autograd.Function):
             """weight (p - onehot), the log-probs on the way."""
             if _fuses(h_ND):
                 raw_CV = torch.nn.functional.linear(h_ND[c], w_VD, b_V)
-                lse_C, logp_N[c], _ = _fused(_stats)(raw_CV, target_N[c], how, False)
-                return _fused(_slopes)(raw_CV, target_N[c], lse_C, -weight_N[c], how, None, lse_C)  # type: ignore[no-any-return]
+                lse_C, logp_N[c], _ = _fused(_stats, len(raw_CV))(raw_CV, target_N[c], how, False)
+                return _fused(_slopes, len(raw_CV))(raw_CV, target_N[c], lse_C, -weight_N[c], how, None, lse_C)  # type: ignore[no-any-return]
             z, weight, target = _logits(h_ND[c], w_VD, b_V, how), weight_N[c, None], target_N[c, None]
             slope, at_target, top = _slope(z, how), z.gather(1, target), z.amax(-1, keepdim=True)
             total = z.sub_(top).exp_().sum(-1, keepdim=True)

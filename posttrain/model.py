@@ -176,6 +176,8 @@ class Model:
         True when packs now run compiled. A machine that cannot compile (no C++ compiler) stays eager under auto.
         """
         how = self.runtime.compile
+        if self._compiled:
+            return True
         if how == "off" or self.ghost is not None or (how == "auto" and not self._worth_compiling(micro_batches)):
             return False
         layers = layers_of(self.decoder)

@@ -25,8 +25,8 @@ from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.progress import Progress
 
-# name -> (sum, count): means over a step are exact whatever its micro-batches. A sum that is still on the GPU stays there
-# until the step's end, so that nobody waits for it.
+# name -> (sum, count): means over a step are exact whatever its micro-batches. A sum on the GPU stays there until the
+# step's end, so that nobody waits for it.
 Facts = dict[str, tuple[float | Tensor, float]]
 LossFn = Callable[[Sequence[int], float], tuple[Tensor, Facts]]  # (row indices, step's denominator) -> (scalar, facts)
 Before = Callable[[Sequence[Sequence[int]]], None]  # the micro-batches of the step that comes

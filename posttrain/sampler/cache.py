@@ -305,8 +305,8 @@ class Plain:
 
 def state_of(hf: Any) -> tuple[Any, ...]:
     """What a recorded step takes for granted: where parameters lie, and which adapters are on."""
-    adapters = (str((m.active_adapters, m.disable_adapters)) for m in hf.modules() if hasattr(m, "disable_adapters"))
-    return (*(p.data_ptr() for p in hf.parameters()), *adapters)
+    tuned = (m for m in hf.modules() if isinstance(getattr(m, "disable_adapters", None), bool))
+    return (*(p.data_ptr() for p in hf.parameters()), *((m.disable_adapters, *m.active_adapters) for m in tuned))
 
 
 def fits(hf: Any) -> bool:
