@@ -19,6 +19,7 @@ Left out on purpose: data, quality, several GPUs (docs/scale.md).
 
 import argparse
 import asyncio
+import copy
 import gc
 import json
 import os
@@ -39,7 +40,7 @@ HERE = Path(__file__).parent
 QWEN = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512, "tie_word_embeddings": True},
+             "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 8192, "tie_word_embeddings": True},
     "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "tie_word_embeddings": True},
     "1.7b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "tie_word_embeddings": True},
     "8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "tie_word_embeddings": False,
@@ -205,8 +206,6 @@ def sample(model: Any, options: argparse.Namespace, clock: Any) -> dict[str, Any
 
 def grpo(model: Any, options: argparse.Namespace, clock: Any) -> dict[str, Any]:
     """Rollouts with random rewards, KL to a frozen copy in the loss, one update each; tokens are those drawn."""
-    import copy
-
     import torch
     from pydantic import TypeAdapter
 
@@ -300,6 +299,8 @@ def by_trl(task: str, options: argparse.Namespace) -> dict[str, Any]:
                 {"prompt_ids": d.prefix, "chosen_ids": d.branches[0].ids, "rejected_ids": d.branches[1].ids}
                 for d in pairs(count, options.vocabulary)
             ]
+            # from a path it would load its reference itself; with adapters it needs none
+            shared["ref_model"] = None if options.train == "lora" else copy.deepcopy(hf)
             trainer = Tokenised(hf, args=trl.DPOConfig(**how), train_dataset=Dataset.from_list(rows), **shared)
         meter.watch(trainer)
         trainer.train()

@@ -105,6 +105,8 @@ class Master:
     @torch.no_grad()
     def step(self, lr: float, clip: float) -> float:
         """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
+        if not self.grads:
+            self.collect()
         norm = _norm(self.grads)
         if math.isfinite(norm):
             for group in self.adamw.param_groups:
