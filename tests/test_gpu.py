@@ -192,6 +192,7 @@ def test_draws_in_blocks_are_those_of_a_row():
     assert torch.equal(one[0], many[0])
     torch.testing.assert_close(one[1], many[1], rtol=1e-12, atol=0)
     assert (p[torch.arange(2000), many[0]] > 0).all()
+    assert _invert_in_blocks(torch.full((1, 1300), float("nan")), u[:1].double())[0] < 1536  # no index out of bounds
 
 
 def test_lengths_are_few():

@@ -65,6 +65,7 @@ def pick(logits_BV: Tensor, u_B: Tensor, how: Sampling, *, waits: bool = True) -
     score_BV = score_BV - score_BV.amax(-1, keepdim=True)
     invert = _invert if logits_BV.device.type == "cpu" else _invert_in_blocks
     token_B, total_B = invert(score_BV.exp(), u_B)
+    token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)  # logits that are no numbers point anywhere
     logp_B = score_BV.gather(1, token_B[:, None])[:, 0].double() - total_B.log()
     return token_B, logp_B.float(), top_B
 
@@ -88,7 +89,7 @@ def _invert_in_blocks(p_BV: Tensor, u_B: Tensor) -> tuple[Tensor, Tensor]:
     p_BMN = F.pad(p_BV, (0, -p_BV.shape[-1] % BLOCK)).view(len(p_BV), -1, BLOCK)
     cdf_BM = p_BMN.sum(-1, dtype=torch.float64).cumsum(-1)
     target_B1 = _target(u_B, cdf_BM[:, -1])[:, None]
-    block_B = torch.searchsorted(cdf_BM, target_B1, right=True)[:, 0]
+    block_B = torch.searchsorted(cdf_BM, target_B1, right=True)[:, 0].clamp(max=cdf_BM.shape[1] - 1)
     p_BN = p_BMN[rows, block_B]
     before_B1 = F.pad(cdf_BM, (1, 0)).gather(1, block_B[:, None])
     inner_B1 = torch.searchsorted(before_B1 + p_BN.cumsum(-1, dtype=torch.float64), target_B1, right=True)
