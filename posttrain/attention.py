@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 from posttrain import kernels
 from posttrain.packing import Gathered, Layout, Segment
 
 NAME = "posttrain"
 BLOCK = 128  # query rows handled at once: skips most of the half of the score matrix that causality hides
+# PyTorch 2.11 has no such argument, and its kernel shares key heads among query heads unasked
+GROUPED = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 ALIGN = 32  # oneDNN makes new kernels for every new shape, so bf16 blocks come in multiples of this
 
 
@@ -275,20 +278,12 @@ packed.register_autograd(_gradients, setup_context=_keep)
 
 def varlen(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, how: Gathered, scale: float, window: int) -> Tensor:
     """PyTorch's variable-length flash attention over gathered keys, causal, aligned bottom right; fp16 or bf16."""
-    from torch.nn.attention.varlen import varlen_attn
-
     if how.key_J is not None:
-        k_TKD, v_TKD = k_TKD.index_select(0, how.key_J), v_TKD.index_select(0, how.key_J)
-    grouped = {}
-    if q_THD.shape[1] != k_TKD.shape[1]:
-        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
-            grouped = {"enable_gqa": True}
-        else:  # older PyTorch
-            groups = q_THD.shape[1] // k_TKD.shape[1]
-            k_TKD, v_TKD = k_TKD.repeat_interleave(groups, 1), v_TKD.repeat_interleave(groups, 1)
+        # by way of fp32, so that the gradients of a prompt's copies are added up in fp32; compiled it is one kernel
+        k_TKD, v_TKD = (x.float().index_select(0, how.key_J).to(x.dtype) for x in (k_TKD, v_TKD))
     return varlen_attn(
         q_THD, k_TKD, v_TKD, how.cu_query, how.cu_key, how.longest_query, how.longest_key,
-        scale=scale, window_size=(window - 1 if window else -1, 0), **grouped,
+        scale=scale, window_size=(window - 1 if window else -1, 0), **GROUPED,
     )  # fmt: skip
 
 

@@ -60,6 +60,8 @@ def _torch() -> Iterator[str]:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         yield f"gpu          {torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
+        triton = importlib.util.find_spec("triton") is not None
+        yield f"triton       {'ready' if triton else 'missing: training runs uncompiled, at half the speed or less'}"
     else:
         yield "gpu          none found; the CPU will be used"
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")

@@ -28,7 +28,7 @@ from posttrain import attention, parallel, quantized, shards
 from posttrain.errors import UserError
 from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.lora import Lora
-from posttrain.packing import Branch, Doc, Pack, build
+from posttrain.packing import Branch, Doc, Pack, build, sent
 from posttrain.pipeline import Runtime
 
 COMPILE_FROM = 60  # micro-batches that earn the warm-up of torch.compile back, where it pays at all
@@ -98,13 +98,17 @@ class Model:
         # A mask of four dimensions is taken by transformers as finished: it builds none of its own.
         with self._use_compiled():
             out = self.decoder(
-                input_ids=pack.ids_T[None].to(self.device),
-                position_ids=pack.position_T[None].to(self.device),
+                input_ids=sent(pack.ids_T[None], self.device),
+                position_ids=sent(pack.position_T[None], self.device),
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
                 use_cache=False,
                 layout=pack.layout.on(self.device, len(pack.ids_T)),
             )
         return out.last_hidden_state[0]
+
+    @property
+    def compiled_layers(self) -> list[nn.Module]:
+        return [layer for layer, _ in self._compiled]
 
     @contextmanager
     def _use_compiled(self) -> Iterator[None]:
@@ -121,7 +125,7 @@ class Model:
         """Hidden states and ids of the targets, padded with repeats of the first row to a multiple of LOSS_ROWS."""
         padding = -len(pack.at_N) % LOSS_ROWS
         at_N, target_N = (torch.cat([x, x.new_zeros(padding)]) for x in (pack.at_N, pack.target_N))
-        return self.hidden(pack).index_select(0, at_N.to(self.device)), target_N.to(self.device)
+        return self.hidden(pack).index_select(0, sent(at_N, self.device)), sent(target_N, self.device)
 
     def token_logps(self, pack: Pack, *, temperature: float = 1.0, entropy: bool = False) -> Any:
         """log p of every target in nats, fp32 [N], differentiable; with entropy: (logp_N, entropy_N).
@@ -150,13 +154,14 @@ class Model:
         return logp_N[:n].to(home), log_collisions(h_ND[:n].detach(), self.head()).to(home)
 
     def nll(self, pack: Pack, weight_N: Tensor) -> tuple[Tensor, Tensor]:
-        """(sum of weight x -log p, scalar; log p of every target in nats, detached [N]), on the pack's device."""
-        n, home = len(pack.at_N), pack.at_N.device
+        """(sum of weight x -log p, scalar; log p of every target in nats, detached [N]), on the model's device.
+
+        Nothing in it waits for a GPU, so the next micro-batch is prepared while this one is computed.
+        """
         h_ND, target_N = self._at_targets(pack)
-        weight = torch.zeros(len(target_N), dtype=weight_N.dtype, device=self.device)
-        weight[:n] = weight_N.detach()
-        loss, logp_N = nll(h_ND, self.head(), target_N, weight)
-        return loss.to(home), logp_N[:n].to(home)
+        weight_N = torch.cat([weight_N.detach(), weight_N.new_zeros(len(target_N) - len(weight_N))])
+        loss, logp_N = nll(h_ND, self.head(), target_N, sent(weight_N, self.device))
+        return loss, logp_N[: len(pack.at_N)]
 
     def reference(self) -> AbstractContextManager[Any]:
         """Context in which the model is the one that training started from: its adapter, if any, is off.
@@ -171,6 +176,8 @@ class Model:
         True when packs now run compiled. A machine that cannot compile (no C++ compiler) stays eager under auto.
         """
         how = self.runtime.compile
+        if self._compiled:
+            return True
         if how == "off" or self.ghost is not None or (how == "auto" and not self._worth_compiling(micro_batches)):
             return False
         layers = layers_of(self.decoder)
@@ -190,10 +197,12 @@ class Model:
 
     def _worth_compiling(self, micro_batches: int | None) -> bool:
         """In fp32 the CPU is busy with matrix products that compiling does not touch: 0-5% were measured there."""
-        if (micro_batches or 0) < COMPILE_FROM or self.runtime.checkpointing:
+        if (micro_batches or 0) < COMPILE_FROM:
             return False
         if self.device.type == "cuda":
             return True
+        if self.runtime.checkpointing:
+            return False
         compiler = any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")))
         return compiler and self.dtype == torch.bfloat16 and cpu_has_bf16()
 
@@ -346,7 +355,8 @@ def with_lora(hf: nn.Module, lora: Lora, train: bool, task: str | None = "CAUSAL
         exclude_modules=None if task else ["score"],
     )  # fmt: skip
     try:
-        return get_peft_model(hf, config)
+        # adapters compute in the base's precision, as all weights do; train.Master holds fp32 copies of them
+        return get_peft_model(hf, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(f"LoRA does not fit: {str(error).splitlines()[0]}", where="lora.targets") from None
 

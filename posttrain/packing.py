@@ -11,9 +11,9 @@ Left out on purpose: text (render.py), rows longer than the budget (the caller d
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,21 +73,36 @@ class Layout(NamedTuple):
     def gather(self, device: torch.device, tokens: int) -> Gathered:
         """Padding up to `tokens` becomes a segment of its own. The longest lengths are rounded up to multiples of 256,
         since torch.compile makes code anew for numbers that change."""
-        segments = self.segments()
-        end = max((s.q1 for s in segments), default=0)
+        rows_S4 = self.segments_S4.numpy()
+        rows_S4 = rows_S4[rows_S4[:, 1] > rows_S4[:, 0]]
+        end = int(rows_S4[:, 1].max(initial=0))
         if end < tokens:
-            segments.append(Segment(end, tokens, end, end))
-        keys = [torch.cat([torch.arange(s.p0, s.p1), torch.arange(s.q0, s.q1)]) for s in segments]
-        queries = [s.q1 - s.q0 for s in segments]
+            rows_S4 = np.concatenate([rows_S4, [[end, tokens, end, end]]])
+        q0_S, q1_S, p0_S, p1_S = rows_S4.T
+        query_S, prefix_S = q1_S - q0_S, p1_S - p0_S
+        key_S = query_S + prefix_S
 
-        def sums(lengths: Sequence[int]) -> Tensor:
-            return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device)
+        def sums(length_S: np.ndarray) -> Tensor:
+            return sent(torch.from_numpy(np.concatenate([[0], np.cumsum(length_S)]).astype(np.int32)), device)
 
-        shared = any(s.p1 > s.p0 for s in segments)
-        longest = [-(-max(lengths) // 256) * 256 for lengths in (queries, [len(k) for k in keys])]
-        return Gathered(
-            torch.cat(keys).to(device) if shared else None, sums(queries), sums([len(k) for k in keys]), *longest
-        )
+        key_J = None
+        if prefix_S.any():
+            runs = np.stack([p0_S, q0_S], 1).reshape(-1), np.stack([prefix_S, query_S], 1).reshape(-1)
+            key_J = sent(torch.from_numpy(_counted(*runs)), device)
+        longest = [-(-int(x.max(initial=0)) // 256) * 256 for x in (query_S, key_S)]
+        return Gathered(key_J, sums(query_S), sums(key_S), *longest)
+
+
+def _counted(start_R: np.ndarray, length_R: np.ndarray) -> np.ndarray:
+    """Runs of consecutive numbers, one after the other: start, start + 1, ... for each of the lengths; int64."""
+    before_R = np.cumsum(length_R) - length_R
+    found: np.ndarray = np.arange(int(length_R.sum())) + np.repeat(start_R - before_R, length_R)
+    return found.astype(np.int64)
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """x on `device`. To a GPU it goes by way of pinned memory, so that the host does not wait for the GPU's queue."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 @dataclass(frozen=True)
@@ -179,37 +194,48 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
     The first token of a document without prefix has nothing before it and is never a target, whatever its mask says.
     """
     ids: list[int] = []
-    positions: list[int] = []
+    wanted: list[bool] = []  # of every token: is it a target?
     segments: list[Segment] = []
-    targets: list[tuple[int, int, int]] = []  # at, token id, branch
+    begins: list[int] = []  # of every segment: where its document would begin if it stood alone
+    firsts: list[tuple[int, int]] = []  # first tokens of branches and what predicts them, -1 for nothing
     last: list[int] = []
+
+    def lay(tokens: list[int], mask: list[bool]) -> None:
+        if len(tokens) != len(mask):
+            raise ValueError(f"{len(tokens)} tokens have a mask of {len(mask)}")
+        ids.extend(tokens)
+        wanted.extend(mask)
+
     for doc in docs:
         alone = not share or len(doc.branches) == 1 or not doc.prefix
-        p0 = len(ids)
+        p0, unwanted = len(ids), [False] * len(doc.prefix)
         if not alone:
-            segments.append(Segment(p0, p0 + len(doc.prefix), p0, p0))
-            ids += doc.prefix
-            positions += range(len(doc.prefix))
+            lay(doc.prefix, unwanted)
+            segments.append(Segment(p0, len(ids), p0, p0))
+            begins.append(p0)
         p1 = len(ids)
         for branch in doc.branches:
-            start = len(ids) if alone else len(ids) - len(doc.prefix)  # where the document would begin if not shared
             q0 = len(ids)
-            ids += (doc.prefix + branch.ids) if alone else branch.ids
-            positions += range(q0 - start, len(ids) - start)
-            segments.append(Segment(q0, len(ids), p0, p1) if not alone else Segment(q0, len(ids), q0, q0))
-            first = len(ids) - len(branch.ids)
-            targets += _targets(branch, first, p1 - 1 if not alone else first - 1, bool(doc.prefix), len(last))
+            if alone:
+                lay(doc.prefix, unwanted)
+            first = len(ids)
+            if branch.ids:
+                firsts.append((first, -1 if not doc.prefix else first - 1 if alone else p1 - 1))
+            lay(branch.ids, branch.mask)
+            segments.append(Segment(q0, len(ids), q0, q0) if alone else Segment(q0, len(ids), p0, p1))
+            begins.append(q0 if alone else q0 - len(doc.prefix))
             last.append(len(ids) - 1)
     tokens = len(ids)
     padding = -tokens % max(32, pad_to // 8 // 32 * 32) if pad_to else 0
-    at, target, number = zip(*targets, strict=True) if targets else ((), (), ())
+    ids_T = np.array(ids + [pad_id] * padding, dtype=np.int64)
+    at_N, target_N = _targets(np.array(wanted, dtype=bool), firsts)
     return Pack(
-        ids_T=torch.tensor(ids + [pad_id] * padding, dtype=torch.long),
-        position_T=torch.tensor(positions + [0] * padding, dtype=torch.long),
+        ids_T=torch.from_numpy(ids_T),
+        position_T=torch.from_numpy(_positions(segments, begins, len(ids_T))),
         layout=Layout.of(segments),
-        at_N=torch.tensor(at, dtype=torch.long),
-        target_N=torch.tensor(target, dtype=torch.long),
-        branch_N=torch.tensor(number, dtype=torch.long),
+        at_N=torch.from_numpy(at_N),
+        target_N=torch.from_numpy(ids_T[target_N]),
+        branch_N=torch.from_numpy(np.searchsorted(np.array(last, dtype=np.int64), target_N).astype(np.int64)),
         last_B=torch.tensor(last, dtype=torch.long),
         branches=len(last),
         tokens=tokens,
@@ -217,10 +243,17 @@ def build(docs: Sequence[Doc], *, pad_to: int = 0, pad_id: int = 0, share: bool 
     )
 
 
-def _targets(branch: Branch, first: int, before: int, prefixed: bool, number: int) -> list[tuple[int, int, int]]:
-    """(index that predicts it, token id, branch number) of a branch's targets; its tokens stand from `first` on."""
-    return [
-        (first + i - 1 if i else before, token, number)
-        for i, (token, wanted) in enumerate(zip(branch.ids, branch.mask, strict=True))
-        if wanted and (i or prefixed)
-    ]
+def _targets(wanted_T: np.ndarray, firsts: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of every target, in order: the index in T that predicts it, and its own."""
+    before_T = np.arange(-1, len(wanted_T) - 1)
+    at_B, before_B = np.array(firsts, dtype=np.int64).reshape(-1, 2).T
+    before_T[at_B] = before_B
+    target_N = np.flatnonzero(wanted_T & (before_T >= 0))
+    return before_T[target_N], target_N
+
+
+def _positions(segments: Sequence[Segment], begins: Sequence[int], length: int) -> np.ndarray:
+    """Position of every token in its document; 0 for the padding."""
+    q_S2 = np.array([s[:2] for s in segments], dtype=np.int64).reshape(-1, 2)
+    found = _counted(q_S2[:, 0] - np.array(begins, dtype=np.int64), q_S2[:, 1] - q_S2[:, 0])
+    return np.pad(found, (0, length - len(found)))

@@ -24,11 +24,14 @@ from posttrain import finite, packing, parallel, shards
 from posttrain.model import Model
 from posttrain.progress import Progress
 
-Facts = dict[str, tuple[float, float]]  # name -> (sum, count): means over a step are exact whatever its micro-batches
+# name -> (sum, count): means over a step are exact whatever its micro-batches. A sum on the GPU stays there until the
+# step's end, so that nobody waits for it.
+Facts = dict[str, tuple[float | Tensor, float]]
 LossFn = Callable[[Sequence[int], float], tuple[Tensor, Facts]]  # (row indices, step's denominator) -> (scalar, facts)
 Before = Callable[[Sequence[Sequence[int]]], None]  # the micro-batches of the step that comes
 Evaluate = Callable[[], dict[str, float]]
 SHOWN = ("loss", "accuracy", "reward", "held_loss", "held_reward")  # of a step, while training goes on
+PART = 1 << 28  # weights that are stepped at one time: as much fp32 memory, times four, is used for their gradients
 CHECKPOINT_SECONDS = 60.0  # how much work a kill may cost
 
 
@@ -42,6 +45,20 @@ class Optim:
     weight_decay: float = 0.0
     clip: float = 0.0  # largest global gradient norm; 0 is off
     betas: tuple[float, float] = (0.9, 0.99)
+
+
+def parts(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Consecutive indices whose sizes add up to PART at most, one at least."""
+    found: list[int] = []
+    total = 0
+    for i, n in enumerate(sizes):
+        if found and total + n > PART:
+            yield found
+            found, total = [], 0
+        found.append(i)
+        total += n
+    if found:
+        yield found
 
 
 def lr_at(step: int, steps: int, how: Optim) -> float:
@@ -58,54 +75,64 @@ def lr_at(step: int, steps: int, how: Optim) -> float:
 class Master:
     """fp32 master weights, gradients and AdamW state behind compute weights of any precision.
 
-    Gradients of micro-batches are added up in fp32, so accumulation loses nothing to bf16.
+    Gradients of micro-batches are added up in fp32, so accumulation loses nothing to bf16. A step of one micro-batch
+    has nothing to add up: its gradients stay in their own precision until AdamW takes them, PART numbers at a time.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], how: Optim):
         self.compute = list(parameters)
         same = all(p.dtype == torch.float32 for p in self.compute)
         self.weights = self.compute if same else [p.detach().float().clone() for p in self.compute]
-        self.grads = [torch.zeros_like(w, dtype=torch.float32) for w in self.weights]
-        self.first = True  # the next micro-batch is the first of its step: its gradients replace, they are not added
+        self.grads: list[Tensor] = []  # none before the first micro-batch of a step
         decay = [w for w in self.weights if w.ndim > 1]
         rest = [w for w in self.weights if w.ndim <= 1]
         groups = [{"params": decay, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=how.lr, betas=how.betas, fused=True)
 
+    @torch.no_grad()
     def collect(self) -> None:
-        """Add the compute weights' gradients to the fp32 ones and clear them."""
-        for total, p in zip(self.grads, self.compute):
-            if self.first:
-                total.copy_(p.grad if p.grad is not None else torch.zeros_like(p))
-            elif p.grad is not None:
-                total.add_(p.grad)
+        """Add the compute weights' gradients to those collected before, and clear them."""
+        if not self.grads:
+            self.grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.compute]
+        else:
+            for i, p in enumerate(self.compute):
+                if p.grad is not None:
+                    self.grads[i] = self.grads[i].float().add_(p.grad)
+        for p in self.compute:
             p.grad = None
-        self.first = False
 
+    @torch.no_grad()
     def norm(self) -> float:
         """Of the gradient as it has been collected."""
-        return shards.number(torch.nn.utils.get_total_norm(self.grads, foreach=True))
+        if not self.grads:
+            self.collect()
+        return _norm(self.grads)
 
+    @torch.no_grad()
     def step(self, lr: float, clip: float, norm: float | None = None) -> float:
         """One AdamW step; returns the gradient norm before clipping. Not finite: nothing is changed."""
         norm = self.norm() if norm is None else norm
         if math.isfinite(norm):
-            if clip and norm > clip:
-                torch._foreach_mul_(self.grads, clip / norm)
-            for w, g in zip(self.weights, self.grads):
-                w.grad = g
             for group in self.adamw.param_groups:
                 group["lr"] = lr
-            self.adamw.step()
+            for part in parts([w.numel() for w in self.weights]):
+                grads = [self.grads[i].float() for i in part]
+                if clip and norm > clip:
+                    torch._foreach_mul_(grads, clip / norm)
+                for i, g in zip(part, grads):
+                    self.weights[i].grad = g
+                self.adamw.step()  # passes over weights without a gradient
+                for i in part:
+                    self.weights[i].grad = None
             self.publish()
         self.drop()
         return norm
 
     def drop(self) -> None:
         """Forget the gradient."""
-        for w in (*self.weights, *self.compute):
-            w.grad = None
-        self.first = True
+        self.grads = []
+        for p in self.compute:
+            p.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -118,6 +145,14 @@ class Master:
         for mine, theirs in zip(self.weights, weights):
             mine.copy_(shards.like(theirs, mine))
         self.publish()
+
+
+def _norm(grads: Sequence[Tensor]) -> float:
+    """The norm of all gradients together, at least in fp32."""
+    if parallel.world() > 1 or all(g.dtype == torch.float32 for g in grads):
+        return shards.number(torch.nn.utils.get_total_norm([g.float() for g in grads], foreach=True))
+    wide = torch.float64 if any(g.dtype == torch.float64 for g in grads) else torch.float32
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, dtype=wide))))
 
 
 @dataclass
@@ -296,26 +331,37 @@ def _step(
     A loss that is not finite goes on to the gradient all the same, since passes are work in common of all processes.
     """
     total = sum(rows.counts[i] for indices in micro for i in indices)
-    sums: dict[str, float] = {"": 0.0}  # "": losses that were not finite
-    counts: dict[str, float] = {}
+    found: list[tuple[Tensor, Facts]] = []
     for indices, counted in parallel.shares(micro, rows.sizes):
         value, facts = loss(indices, total if counted else math.inf)
-        sums[""] += not bool(torch.isfinite(value))
         value.backward()
         master.collect()
-        for name, (s, n) in facts.items() if counted else ():
-            sums[name], counts[name] = sums.get(name, 0.0) + s, counts.get(name, 0.0) + n
-    sums, counts = parallel.total(sums), parallel.total(counts)
+        found.append((value.detach(), facts if counted else {}))
+    sums, counts = (parallel.total(x) for x in _read(found))
     wrong, norm = "loss" if sums.pop("") else "", master.norm()
     if not wrong and not (math.isfinite(norm) and (live is None or live.finite())):
         wrong = "gradient"
     tokens = float(sum(rows.sizes[i] for indices in micro for i in indices))
     if wrong:
         master.drop()
-        found = finite.entry(wrong, micro, rows.names, _bad(master, loss, total, before, live))
-        return found | {"lr": lr, "tokens": tokens}
+        said = finite.entry(wrong, micro, rows.names, _bad(master, loss, total, before, live))
+        return said | {"lr": lr, "tokens": tokens}
     master.step(lr, optim.clip, norm)
     return {name: sums[name] / max(counts[name], 1e-12) for name in sums} | {"lr": lr, "norm": norm, "tokens": tokens}
+
+
+def _read(found: Sequence[tuple[Tensor, Facts]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Sums and counts of a step's facts; only now does the host wait for the GPU. "": losses that are not finite.
+
+    found: loss and facts of every micro-batch.
+    """
+    sums: dict[str, float] = {"": 0.0}
+    counts: dict[str, float] = {}
+    for value, facts in found:
+        sums[""] += not math.isfinite(float(value))
+        for name, (s, n) in facts.items():
+            sums[name], counts[name] = sums.get(name, 0.0) + float(s), counts.get(name, 0.0) + n
+    return sums, counts
 
 
 def _bad(

@@ -38,11 +38,12 @@ def _grads(value, h, w, b):
     return torch.autograd.grad(value, [x for x in (h, w, b) if x is not None])
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Several chunks in several blocks, the last ones not full."""
+@pytest.fixture(autouse=True, params=["cpu", "gpu"])
+def small_chunks(monkeypatch, request):
+    """Several chunks in several blocks, the last ones not full. gpu: the functions that a GPU computes, on the CPU."""
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(module, "_fuses", lambda h_ND: request.param == "gpu")
 
 
 def test_by_hand():
@@ -138,3 +139,18 @@ def test_no_targets():
     loss.backward()
     assert (float(loss.detach()), len(logp)) == (0.0, 0)
     assert not w.grad.any()
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_what_a_gpu_computes_can_be_compiled(softcap):
+    """The functions between the products as torch.compile makes them, with another number of rows the second time."""
+    h, w, _, target = _inputs(torch.float32)
+    how = module._How(2.0, softcap, 0.7)
+    stats, slopes = torch.compile(module._stats, fullgraph=True), torch.compile(module._slopes, fullgraph=True)
+    for c in (slice(0, 256), slice(256, N)):
+        raw, g, ge = (h[c] @ w.T).detach(), *torch.randn(2, len(h[c]))
+        plain = module._stats(raw, target[c], how, True)
+        for x, y in zip(stats(raw, target[c], how, True), plain, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+        given = raw, target[c], plain[0], g, how, plain[2], ge
+        torch.testing.assert_close(slopes(*given), module._slopes(*given), rtol=1e-3, atol=1e-4)

@@ -17,16 +17,18 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from posttrain import kernels
 from posttrain.errors import UserError
 from posttrain.sampler import forward
+from posttrain.sampler.graphs import OnGpu, Steps
 from posttrain.sampler.native import Native
 
 ROUND = 32  # tokens: prompts and the looked-at cache are rounded up to multiples of it
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # slots that a step looks at: few different shapes
 AREA = 4096  # prompts in a pass x longest of them, at most (a single longer prompt is a pass of its own)
+GPU_AREA = 16 * AREA
 
 
 def round_up(n: int, step: int = ROUND) -> int:
@@ -145,7 +147,9 @@ class Stem:
 
 
 class Engine(Protocol):
-    """What the scheduler in local.py needs of a model."""
+    """What the scheduler in local.py needs of a model. steps: recorded ones, which draw too; see graphs.py."""
+
+    steps: Steps | None
 
     def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]: ...
 
@@ -157,22 +161,51 @@ class Engine(Protocol):
 
 
 class Batched:
-    """Many answers at once over preallocated keys and values: one forward pass per token for all slots."""
+    """Many answers at once over preallocated keys and values: one forward pass per token for all slots.
 
-    def __init__(self, hf: Any, slots: int, positions: int):
+    layers: of hf, to be compiled for steps that a GPU records.
+    """
+
+    def __init__(self, hf: Any, slots: int, positions: int, layers: Sequence[nn.Module] = ()):
         forward.register()
-        self.hf, self.slots, self.positions = hf, slots, round_up(positions)
         self.device = next(hf.parameters()).device
+        gpu = self.device.type == "cuda"
+        self.hf, self.slots, self.positions = hf, slots, round_up(positions, 256 if gpu else ROUND)
         self.loan = forward.Loan(hf, forward.NAME)
         self.native = Native.of(hf)
+        self.record = OnGpu() if gpu else None
+        self.steps: Steps | None = None
+        self.renew()
+        self.quick = forward.Loan(hf, forward.APART, layers) if gpu and layers else self.loan
+        self.made_for = state_of(hf) if gpu else ()
+        self.area = GPU_AREA if gpu else AREA
         self.keeps = "logits_to_keep" in inspect.signature(hf.forward).parameters
         self.keys: dict[int, Tensor] = {}  # layer -> [slots, K, S, D], made when the first prompt shows the shapes
         self.values: dict[int, Tensor] = {}
 
+    def renew(self) -> None:
+        """Forget what was recorded: keys and values lie elsewhere now, or there are none yet."""
+        if self.record:
+            self.steps = Steps(self._stepped, self.slots, self.positions, self.device, self.record)
+
+    def serves(self, slots: int, positions: int) -> bool:
+        """Whether the recorded steps of an earlier request do for this one: large enough, the same parameters."""
+        return (
+            bool(self.steps)
+            and slots <= self.slots
+            and positions <= self.positions
+            and self.made_for == state_of(self.hf)
+        )
+
+    @property
+    def held(self) -> int:
+        """Bytes of keys and values."""
+        return sum(x.nbytes for own in (self.keys, self.values) for x in own.values())
+
     def read(self, prompts: Sequence[Sequence[int]]) -> list[Stem]:
         """Prompts in order; put prompts of like length together, a pass takes neighbours."""
         stems: list[Stem] = []
-        for group in passes(prompts):
+        for group in passes(prompts, self.area):
             work = Reading(group, self.device)
             logits_NV = self._logits(work.ids_1T, work.position_1T, work, work.last_N)[0]
             stems += [Stem(logits_NV[n], work, n) for n in range(work.n)]
@@ -201,26 +234,35 @@ class Batched:
         """
         if self.native:
             return self.native.step(tokens, positions, self.keys, self.values)
+        if self.steps:
+            return self.steps.logits(tokens, positions)
         size = min(next((s for s in SIZES if s >= len(tokens)), self.slots), self.slots)
         spare = [0] * (size - len(tokens))
         token_B1, position_B1 = (torch.tensor([*x, *spare], device=self.device)[:, None] for x in (tokens, positions))
-        work = Stepping(self.keys, self.values, position_B1[:, 0], round_up(max(positions) + 1))
-        return self._logits(token_B1, position_B1, work, None)[: len(tokens), -1]
+        return self._stepped(token_B1, position_B1[:, 0], round_up(max(positions) + 1))[: len(tokens)]
 
-    def _logits(self, ids: Tensor, position: Tensor, work: Reading | Stepping, keep: Tensor | None) -> Tensor:
-        more = {} if keep is None or not self.keeps else {"logits_to_keep": keep}
+    def _stepped(self, token_B1: Tensor, position_B: Tensor, length: int) -> Tensor:
+        work = Stepping(self.keys, self.values, position_B, length)
+        with self.quick():
+            logits_B1V: Tensor = self.hf(
+                input_ids=token_B1, position_ids=position_B[:, None], use_cache=False, work=work
+            ).logits
+        return logits_B1V[:, -1]
+
+    def _logits(self, ids: Tensor, position: Tensor, work: Reading, keep: Tensor) -> Tensor:
+        more = {"logits_to_keep": keep} if self.keeps else {}
         with self.loan():
             logits: Tensor = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
-        return logits if keep is None or self.keeps else logits[:, keep]
+        return logits if self.keeps else logits[:, keep]
 
 
-def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
-    """Consecutive prompts in groups whose padded area stays under AREA."""
+def passes(prompts: Sequence[Sequence[int]], area: int = AREA) -> list[Sequence[Sequence[int]]]:
+    """Consecutive prompts in groups whose padded area stays under `area`."""
     groups: list[Sequence[Sequence[int]]] = []
     start, longest = 0, 0
     for n, prompt in enumerate(prompts):
         longest = max(longest, len(prompt))
-        if n > start and (n + 1 - start) * longest > AREA:
+        if n > start and (n + 1 - start) * longest > area:
             groups.append(prompts[start:n])
             start, longest = n, len(prompt)
     return [*groups, prompts[start:]] if prompts else []
@@ -228,6 +270,8 @@ def passes(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
 
 class Plain:
     """Each answer alone with transformers' own cache: slow, and exact for every architecture it knows."""
+
+    steps: Steps | None = None
 
     def __init__(self, hf: Any):
         self.hf, self.device, self.loan = hf, next(hf.parameters()).device, forward.Loan(hf, None)
@@ -257,6 +301,12 @@ class Plain:
             kind = self.hf.config.model_type
             raise UserError(f"the local sampler does not know how a model of type {kind!r} remembers what it has read")
         return out
+
+
+def state_of(hf: Any) -> tuple[Any, ...]:
+    """What a recorded step takes for granted: where parameters lie, and which adapters are on."""
+    tuned = (m for m in hf.modules() if isinstance(getattr(m, "disable_adapters", None), bool))
+    return (*(p.data_ptr() for p in hf.parameters()), *((m.disable_adapters, *m.active_adapters) for m in tuned))
 
 
 def fits(hf: Any) -> bool:

@@ -6,7 +6,7 @@ it and a stream that is left half read harms nobody.
 Left out on purpose: copies of weights in other layouts; what is sampled from is the storage that is trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 NAME = "posttrain_decode"
+APART = "posttrain_decode_apart"  # the same, out of torch.compile's sight: it would make code for each layer's number
 TURNED_ROWS = 256  # above that many rows both orders of the product cost the same
 
 
@@ -37,20 +38,23 @@ def attend(
 
 
 def register() -> None:
-    """Make the name known to transformers. Without a mask function of that name no mask is built, and none is used."""
+    """Make the names known to transformers. Without a mask function of that name no mask is built, and none is used."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
+    AttentionInterface.register(APART, torch.compiler.disable(attend))
 
 
 class Loan:
     """`with loan():` hf runs without dropout, gradients and compiled layers, with `attention` (None: its own).
 
-    Layers compiled for training are left aside because they would be compiled again for every shape of a step.
+    Layers compiled for training are left aside because they would be compiled again for every shape of a step. layers:
+    these run compiled all the same, everything but attention, for steps that are recorded and have few shapes.
     """
 
-    def __init__(self, hf: Any, attention: str | None):
+    def __init__(self, hf: Any, attention: str | None, layers: Sequence[nn.Module] = (), backend: str = "inductor"):
         self.hf, self.attention, self.config = hf, attention, hf.config.get_text_config()
+        self.fast = [(m, torch.compile(m._call_impl, dynamic=True, backend=backend)) for m in layers]
         self.linears = turnable(hf) if attention else []
         self.compiled = [m for m in hf.modules() if m._compiled_call_impl is not None]
 
@@ -64,6 +68,8 @@ class Loan:
                 m.training = False
             for m in self.compiled:
                 m._compiled_call_impl = None
+            for m, call in self.fast:
+                m._compiled_call_impl = call
             for m in self.linears:
                 m.forward = partial(turned, m)  # type: ignore[method-assign]
             if self.attention:
@@ -74,6 +80,8 @@ class Loan:
             self.config._attn_implementation_internal = before
             for m in self.linears:
                 m.__dict__.pop("forward", None)
+            for m, _ in self.fast:
+                m._compiled_call_impl = None
             for m, call in zip(self.compiled, calls):
                 m._compiled_call_impl = call
             for m in training:

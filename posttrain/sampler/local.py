@@ -22,6 +22,7 @@ from posttrain.sampler.cache import Batched, Engine, Plain, Stem, context, fits
 from posttrain.sampler.choose import choose, uniforms
 from posttrain.sampler.text import shown, stop_at
 
+KEPT_BYTES = 4 << 30  # of keys and values that a GPU holds on to between two requests
 OnStep = Callable[[int, int], None]  # (samples finished, tokens drawn) since the last call
 
 
@@ -60,10 +61,11 @@ class Local:
     def __init__(self, model: Any, chat: Any, batch: int = 32, *, engine: Literal["auto", "batched", "plain"] = "auto"):
         hf = getattr(model, "hf", model)
         self.hf = hf.get_base_model() if hasattr(hf, "peft_config") else hf  # adapters live inside the base's layers
-        self.chat, self.batch, self.version = chat, batch, 0
+        self.model, self.chat, self.batch, self.version = model, chat, batch, 0
         self.batched = fits(self.hf) if engine == "auto" else engine == "batched"
         self.context = context(self.hf)
         self._turn = threading.Lock()  # one forward pass at a time: it borrows the module
+        self._kept: Batched | None = None  # an engine with recorded steps, for the next request
 
     async def sample(
         self,
@@ -136,15 +138,16 @@ class Local:
             if queue and len(rows) <= slots - max(1, slots // 8):
                 taken = [queue.pop() for _ in range(min(slots - len(rows), len(queue)))]
                 new = [self._row(i, j, len(prompts[i]), min(how.max_new, room[i]), how) for i, j in taken]
-                logits_BV = self._enter(engine, prompts, new, stems, first=len(rows))
+                drawn = self._draw(new, self._enter(engine, prompts, new, stems, first=len(rows)), how)
                 stems = {i: s for i, s in stems.items() if queue and queue[-1][0] == i}
                 rows += new
             else:
-                new, logits_BV = rows, self._step(engine, rows)
-            self._draw(new, logits_BV, how)
+                new, drawn = rows, self._step(engine, rows, how)
+            self._take(new, *drawn, how)
             finished = [r for r in new if r.ended]
             yield Turn(list(new), finished)
             rows = self._leave(engine, rows)
+        self._keep(engine)
 
     def _room(self, prompt: Sequence[int]) -> int:
         """Tokens that fit behind a prompt."""
@@ -163,7 +166,18 @@ class Local:
         return Row(i, j, length - 1, limit, self.version, uniforms(how.seed, i, j, limit))
 
     def _engine(self, samples: int, positions: int) -> Engine:
-        return Batched(self.hf, min(self.batch, samples), positions) if self.batched else Plain(self.hf)
+        kept, self._kept = self._kept, None
+        if kept and kept.serves(min(self.batch, samples), positions):
+            return kept
+        if not self.batched:
+            return Plain(self.hf)
+        layers = getattr(self.model, "compiled_layers", ())  # what training found worth compiling, steps do too
+        return Batched(self.hf, min(self.batch, samples), positions, layers)
+
+    def _keep(self, engine: Engine) -> None:
+        """An engine that has recorded steps (on a GPU) is kept while its keys and values do not take up much."""
+        if isinstance(engine, Batched) and engine.steps and engine.held <= KEPT_BYTES:
+            self._kept = engine
 
     def _enter(
         self, engine: Engine, prompts: Sequence[Sequence[int]], new: list[Row], stems: dict[int, Stem], first: int
@@ -176,16 +190,23 @@ class Local:
             engine.place(own, range(first, first + len(new)))
         return torch.stack([s.logits_V for s in own])
 
-    def _step(self, engine: Engine, rows: list[Row]) -> torch.Tensor:
-        """Feed every row's newest token: logits [B, V]. Row k stands in slot k."""
+    def _step(self, engine: Engine, rows: list[Row], how: Sampling) -> tuple[list[int], list[float]]:
+        """Feed every row's newest token, draw the next one. Row k stands in slot k."""
+        fed = [r.ids[-1] for r in rows], [r.at for r in rows]
         with self._turn:
-            return engine.step([r.ids[-1] for r in rows], [r.at for r in rows])
+            if engine.steps:
+                return engine.steps.draw(*fed, [r.uniform[len(r.ids)] for r in rows], how)
+            logits_BV = engine.step(*fed)
+        return self._draw(rows, logits_BV, how)
 
-    def _draw(self, rows: list[Row], logits_BV: torch.Tensor, how: Sampling) -> None:
+    def _draw(self, rows: list[Row], logits_BV: torch.Tensor, how: Sampling) -> tuple[list[int], list[float]]:
         u_B = torch.tensor([r.uniform[len(r.ids)] for r in rows], dtype=torch.float64, device=logits_BV.device)
         token_B, logp_B = choose(logits_BV, u_B, how)
+        return token_B.tolist(), logp_B.tolist()
+
+    def _take(self, rows: list[Row], tokens: list[int], logps: list[float], how: Sampling) -> None:
         stops = set(self.chat.stop_ids)
-        for row, token, logp in zip(rows, token_B.tolist(), logp_B.tolist()):
+        for row, token, logp in zip(rows, tokens, logps):
             row.ids.append(token)
             row.logps.append(logp)
             row.at += 1

@@ -326,6 +326,7 @@ def make_room(engine: Engine, positions: int, limit: int | None) -> None:
             b, k, s, d = old_BKSD.shape
             own[layer] = old_BKSD.new_zeros(b, k, engine.positions, d)
             own[layer][:, :, :s] = old_BKSD
+    engine.renew()
 
 
 def described(logp_NV: Tensor, ids: Sequence[int], top: int) -> list[Token]:

@@ -112,6 +112,8 @@ class Rl(Stage):
         updates = self.epochs * self.minibatches
         optim = train.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
         rollback = "stop" in self.health.actions()
+        if work.model.device.type == "cuda":  # on a CPU most of a step is sampling
+            work.model.compile(self.steps * updates)
         with asyncio.Runner() as work.loop:
             cursor = train.train(
                 work.model, learner.rows, learner.loss, optim=optim, steps=self.steps * updates,

@@ -71,7 +71,7 @@ def token_loss(model: "Model", pack: "packing.Pack", loss: str, total: float) ->
     else:
         logp_N = model.token_logps(pack)
         value = reduce(getattr(supervised, loss)(logp_N), "token", total)
-    return value, {"loss": (-float(logp_N.detach().sum()), n)}
+    return value, {"loss": (-logp_N.detach().sum(), n)}
 
 
 def held_out(model: "Model", docs: "Sequence[packing.Doc]", micro_tokens: int, pad_id: int) -> dict[str, float]:

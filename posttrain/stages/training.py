@@ -59,6 +59,11 @@ class Training(Stage):
         kept = mapped.check(held, chat, too_long="drop", **how) if held else None
         keep_ledger(found, kept, out, runtime)
         model = self.load(inputs.one("policy"), runtime)
+        if (
+            model.device.type == "cuda"
+        ):  # now, so that a reference pass is compiled too; a CPU's is kept and must not change
+            steps = self.steps or self.epochs * sum(mapped.sizes(found.docs)) / self.batch_tokens
+            model.compile(round(steps * max(1, round(self.batch_tokens / self.micro_tokens))))
         held_docs, held_kept = (kept.docs, kept.kept) if kept else ([], [])
         runtime.progress.say(f"  {len(found.docs)} rows, {len(held_docs)} held out; {model.said}")
         return Ready(model, chat, found.docs, found.names, held_docs, found.kept, held_kept)
