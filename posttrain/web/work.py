@@ -90,20 +90,22 @@ def upcoming(request: Request, store: Store, me: Person, slug: str, shown: str) 
 
     The store checks who asks. This runs once for each answer, so it asks the store no more than it must.
     """
-    facts, closed = progress(store, slug), False
+    offers, closed = [], False
     try:
-        current = None if shown else store.next_task(me, slug)
-        after = store.peek_task(me, slug) if shown or current else None
+        offers = [store.offer(me, slug, 1 if shown else 0)]
+        if not shown and offers[0].task:
+            offers.append(store.offer(me, slug, 1))
     except Closed:
-        current, after, closed = None, None, True
-    tasks = [t for t in (current, after) if t is not None and t.id != shown]
+        closed = True
+    items, done = offers[-1][1:] if offers else store.finished(slug)
+    tasks = [offer.task for offer in offers if offer.task and offer.task.id != shown]
 
     def html(task: Task | None) -> str:
-        values = task_words(task, facts["items"], closed=closed)
+        values = task_words(task, items, closed=closed)
         return render("task.html", csrf=csrf_of(request), project={"slug": slug}, **values)
 
     return {
-        "items": facts["items"], "done": facts["done"], "count": f"{facts['done']:,} of {facts['items']:,}",
+        "items": items, "done": done, "count": f"{done:,} of {items:,}",
         "tasks": [{"task": t.id, "html": html(t)} for t in tasks], "nothing": "" if tasks or shown else html(None),
     }  # fmt: skip
 
