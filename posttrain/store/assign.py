@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from posttrain.store.bundle import Bundle
 from posttrain.store.database import Database
 from posttrain.store.leaks import leak
+from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.projects import STANDING, WORKERS, Standing, admitted, chance
 from posttrain.store.rows import Drawn, Person, Task, TaskItem
 from posttrain.store.schema import authors, duels, items, members, projects, tasks
@@ -93,14 +93,14 @@ _held = and_(
     tasks.c.project == projects.c.slug, tasks.c.person == bindparam("who"), tasks.c.state == "leased",
     tasks.c.lease_until > bindparam("now"),
 )  # fmt: skip
-LOOK = (  # the person's standing, beside each task that the person holds
-    STANDING.add_columns(tasks.c.id.label("task"), tasks.c.presented, tasks.c.lease_until, items.c.body)
+LOOK = Prepared(  # the person's standing, beside each task that the person holds
+    STANDING.statement.add_columns(tasks.c.id.label("task"), tasks.c.presented, tasks.c.lease_until, items.c.body)
     .outerjoin(tasks, _held)
     .outerjoin(items, items.c.number == tasks.c.item)
     .order_by(tasks.c.turn)
 )
 _out = and_(tasks.c.project == bindparam("of"), tasks.c.state == "leased", tasks.c.lease_until <= bindparam("now"))
-RAN_OUT = select(tasks.c.id).where(_out).limit(1)
+RAN_OUT = Prepared(select(tasks.c.id).where(_out).limit(1))
 
 
 def give(db: Database, memory: Memory, person: Person, slug: str, ahead: int) -> Offer:
@@ -116,14 +116,14 @@ def give(db: Database, memory: Memory, person: Person, slug: str, ahead: int) ->
         taken = _take(db, here, person, places)
         if taken and len(held) == ahead:
             return Offer(_task(taken, here), here.items, here.done)
-        if not taken and not db.read(lambda conn: _any(conn, here, person, places)) and not _swept(db, slug):
+        if not taken and not _any(db, here, person, places) and not _swept(db, slug):
             break
     return Offer(None, here.items, here.done)
 
 
 def _swept(db: Database, slug: str) -> bool:
     """Gives back what leases that ran out held; False: there are none."""
-    if not db.read(lambda conn: conn.execute(RAN_OUT, {"of": slug, "now": db.clock()}).first()):
+    if not db.read(lambda conn: RAN_OUT(conn, {"of": slug, "now": db.clock()})):
         return False
     db.write(lambda conn: sweep(conn, db.clock(), slug), durable=False)
     return True
@@ -140,7 +140,7 @@ def _look(
     conn: Connection, now: float, memory: Memory, person: Person, slug: str, ahead: int
 ) -> tuple[Standing, list[Taken], list[Search]]:
     """Where the person stands, what the person holds, and where to look for more: nowhere when that is enough."""
-    rows = conn.execute(LOOK, {"of": slug, "who": person.id, "now": now}).all()
+    rows = LOOK(conn, {"of": slug, "who": person.id, "now": now})
     here = admitted(rows[0] if rows else None, person, slug, *WORKERS)
     here.must_be_open()
     held = [Taken(row.task, row.presented, row.lease_until, row.body) for row in rows if row.task is not None]
@@ -169,15 +169,14 @@ def _search(drawn: Drawn, *where: Any) -> Any:
     return found.where(here, new, ~OWN).order_by(*ORDER[drawn]).limit(1)
 
 
-SEARCH: dict[Drawn, Any] = {
+_searches: dict[Drawn, Any] = {
     "gold": _search("gold"),
     "sequence": _search("sequence", items.c.position >= bindparam("start")),
     "random": _search("random", items.c.shuffle >= bindparam("start")),
     "active": _search("active", items.c.pairing == bindparam("pairing")),
 }
-TAKE: dict[Drawn, Any] = {
-    drawn: search.with_for_update(of=items, skip_locked=True) for drawn, search in SEARCH.items()
-}
+SEARCH = {drawn: Prepared(search) for drawn, search in _searches.items()}
+TAKE = {drawn: Prepared(s.with_for_update(of=items, skip_locked=True)) for drawn, s in _searches.items()}
 
 
 def _places(conn: Connection, memory: Memory, here: Standing, person: Person) -> list[Search]:
@@ -198,14 +197,13 @@ def _onwards(drawn: Drawn, start: int) -> list[Search]:
     return [Search(drawn, {"start": start})] + ([Search(drawn, {"start": 0})] if start else [])
 
 
-def _any(conn: Connection, here: Standing, person: Person, places: Sequence[Search]) -> bool:
+def _any(db: Database, here: Standing, person: Person, places: Sequence[Search]) -> bool:
     """Is there anything, be it that others are taking it at this moment?"""
-    return any(_first(conn, SEARCH, here, person, place) for place in places)
+    return db.read(lambda conn: any(_first(conn, SEARCH, here, person, place) for place in places))
 
 
-def _first(conn: Connection, how: dict[Drawn, Any], here: Standing, person: Person, place: Search) -> Row[Any] | None:
-    given = {"of": here.slug, "who": person.id} | place.where
-    return conn.execute(how[place.drawn], given).one_or_none()
+def _first(conn: Connection, how: dict[Drawn, Prepared], here: Standing, person: Person, place: Search) -> Any:
+    return next(iter(how[place.drawn](conn, {"of": here.slug, "who": person.id} | place.where)), None)
 
 
 def _share(here: Standing, person: Person, what: str) -> float:
@@ -242,7 +240,7 @@ def _informative(conn: Connection, slug: str) -> list[str]:
 
 
 _given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("lease_until", "turn", "drawn")}
-AGAIN = (  # the same item for the same person, whose lease ran out
+AGAIN = Prepared(  # the same item for the same person, whose lease ran out
     update(tasks).where(tasks.c.id == bindparam("as"), tasks.c.state == "lapsed").values(state="leased", **_given)
 )
 NEW = tasks.insert().values(
@@ -264,7 +262,7 @@ def _lease(conn: Connection, now: float, here: Standing, person: Person, places:
         "as": item.task, "of": here.slug, "who": person.id, "shown": item.presented, "new_lease_until": until,
         "new_turn": here.turns, "new_drawn": drawn, "new_turns": here.turns + 1, "new_cursor": cursor,
     } | Tally(item).add(leases=1).parameters()  # fmt: skip
-    if item.task and conn.execute(AGAIN, given).rowcount:
+    if item.task and AGAIN.change(conn, [given]):
         COUNT_AND_TURN(conn, [given])
     else:
         given |= {"as": secrets.token_urlsafe(12), "shown": ",".join(map(str, _presented(here, person, item)))}
@@ -272,7 +270,7 @@ def _lease(conn: Connection, now: float, here: Standing, person: Person, places:
     return Taken(given["as"], given["shown"], until, item.body)
 
 
-def _presented(here: Standing, person: Person, item: Row[Any]) -> list[int]:
+def _presented(here: Standing, person: Person, item: Any) -> list[int]:
     """A permutation of the answers, uniform over seeds, people and items; the same whenever it is asked for."""
     drawn = chance(here.settings.seed, "presented", person.id, item.id)
     left, order = list(range(len(item_of(item.body).answers))), []
@@ -300,7 +298,7 @@ COUNT_AND_TURN, NEW_COUNT_AND_TURN = Bundle(COUNT, TURN), Bundle(NEW, COUNT, TUR
 class Tally:
     """An item's counters while a transaction changes them; the row was read for update."""
 
-    def __init__(self, row: Row[Any]):
+    def __init__(self, row: Any):
         self.row, self.votes, self.leases, self.wanted = row, row.votes, row.leases, row.wanted
 
     def add(self, *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> Self:

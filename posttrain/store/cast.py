@@ -12,22 +12,22 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from posttrain.errors import UserError
 from posttrain.rows import digest
 from posttrain.store import events, labels
 from posttrain.store.assign import COUNT, ITEM_COLUMNS, Tally, item_of
-from posttrain.store.bundle import Bundle
 from posttrain.store.database import Database
 from posttrain.store.errors import Conflict, Missing
 from posttrain.store.events import INSERT, MOVE
+from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.projects import STANDING_COLUMNS, WORKERS, Standing, admitted
 from posttrain.store.rows import Answer, Event, Person, TaskItem
 from posttrain.store.schema import duels, heads, items, members, projects, tasks
 
 SOME: Any = bindparam("some", expanding=True)
-TASKS = (  # each with its item, both locked, and its person's standing; Tally and admitted read such rows
+TASKS = Prepared(  # each with its item, both locked, and its person's standing; Tally and admitted read such rows
     select(
         tasks.c.id.label("task"), tasks.c.project, tasks.c.person, tasks.c.state, tasks.c.presented, tasks.c.drawn,
         tasks.c.event, tasks.c.answer, *ITEM_COLUMNS, *STANDING_COLUMNS,
@@ -41,13 +41,13 @@ TASKS = (  # each with its item, both locked, and its person's standing; Tally a
     .order_by(items.c.number, tasks.c.id)
     .with_for_update(of=(tasks, items))
 )  # fmt: skip
-LABELS = select(tasks.c.item, tasks.c.label).where(tasks.c.item.in_(SOME), tasks.c.state == "voted")
+LABELS = Prepared(select(tasks.c.item, tasks.c.label).where(tasks.c.item.in_(SOME), tasks.c.state == "voted"))
 TALLY = (
     update(members)
     .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
     .values(votes=members.c.votes + bindparam("own_votes"), skips=members.c.skips + bindparam("own_skips"))
 )
-DUEL = (
+DUEL = Prepared(
     update(duels)
     .where(duels.c.project == bindparam("of"), duels.c.a == bindparam("one"), duels.c.b == bindparam("other"))
     .values(a_wins=duels.c.a_wins + bindparam("more_a"), b_wins=duels.c.b_wins + bindparam("more_b"))
@@ -72,7 +72,7 @@ class _Cast(NamedTuple):
     """A ballot that counts. leases, done: what it changes of its item's leases and of the finished items."""
 
     ballot: Ballot
-    task: Row[Any]
+    task: Any
     given: str
     label: str
     body: dict[str, Any]
@@ -95,12 +95,12 @@ class _Count:
 
     def __init__(self, conn: Connection, now: float, ballots: Sequence[Ballot]):
         self.conn, self.now, self.ballots = conn, now, ballots
-        rows = conn.execute(TASKS, {"some": sorted({b.task for b in ballots})}).all()
+        rows = TASKS(conn, {"some": sorted({b.task for b in ballots})})
         self.tasks = {row.task: row for row in rows}
         self.items = {row.number: Tally(row) for row in rows}
         self.labels: dict[int, list[str]] = defaultdict(list)
         if voted := sorted(number for number, item in self.items.items() if item.votes):
-            for number, label in conn.execute(LABELS, {"some": voted}):
+            for number, label in LABELS(conn, {"some": voted}):
                 self.labels[number].append(label)
         self.new: dict[str, _Cast] = {}  # by task
 
@@ -140,7 +140,7 @@ class _Count:
         self.labels[task.number] = said
         self.new[task.task] = _Cast(ballot, task, given, label, body, leases, item.done - done)
 
-    def _known(self, task: Row[Any], given: str) -> bool:
+    def _known(self, task: Any, given: str) -> bool:
         """Is this answer there already? Conflict when another one is."""
         earlier = self.new.get(task.task)
         state, answer = ("voted", earlier.given) if earlier else (task.state, task.answer)
@@ -198,7 +198,7 @@ def late() -> Conflict:
     return Conflict("the time for this task ran out and others have finished it", remedy="take the next one")
 
 
-def _body(here: Standing, answer: Answer, task: Row[Any]) -> dict[str, Any]:
+def _body(here: Standing, answer: Answer, task: Any) -> dict[str, Any]:
     """The body of the vote's event. UserError when the answer does not fit the task."""
     presented = [int(n) for n in task.presented.split(",") if n]
     labels.check(here.settings.kind, item_of(task.body), answer, presented)
@@ -211,7 +211,7 @@ def _body(here: Standing, answer: Answer, task: Row[Any]) -> dict[str, Any]:
 def duel(conn: Connection, won: dict[tuple[str, str, str], tuple[float, float]]) -> None:
     """Adds wins between models: (project, model, model) -> wins of each."""
     rows = [{"of": s, "one": a, "other": b, "more_a": x, "more_b": y} for (s, a, b), (x, y) in sorted(won.items())]
-    conn.execute(DUEL, rows)
+    DUEL.change(conn, rows)
 
 
 def counted(item: TaskItem, body: dict[str, Any]) -> dict[tuple[str, str], tuple[float, float]]:

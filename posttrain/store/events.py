@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from posttrain.rows import canonical
-from posttrain.store.bundle import Bundle
 from posttrain.store.chain import ZERO, digest_of, link
 from posttrain.store.errors import Missing
+from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.rows import ChainReport, Event, Person
 from posttrain.store.schema import events, heads, items, snapshots
 
@@ -29,7 +29,7 @@ def begin(conn: Connection, project: str) -> None:
 
 
 _head = heads.c.project == bindparam("of")
-HEAD = select(heads.c.number, heads.c.hash, heads.c.at).where(_head).with_for_update()
+HEAD = Prepared(select(heads.c.number, heads.c.hash, heads.c.at).where(_head).with_for_update())
 COUNTERS = ("plain_items", "gold_items", "votes", "skips", "done")
 MOVE = (
     update(heads)
@@ -63,11 +63,9 @@ def append(
     return append_all(conn, now, project, [Said(kind, person, body, count)])[0]
 
 
-def append_all(
-    conn: Connection, now: float, project: str, said: Sequence[Said], write: Bundle = APPEND
-) -> list[Event]:
+def append_all(conn: Connection, now: float, project: str, said: Sequence[Said], write: Bundle = APPEND) -> list[Event]:
     """One event for each, in that order, as append does. write: APPEND, or a bundle that does more besides."""
-    head = conn.execute(HEAD, {"of": project}).one()
+    (head,) = HEAD(conn, {"of": project})
     number, previous, at, found = head.number, head.hash, float(max(now, head.at)), []
     for one in said:
         event = link(number + 1, project, one.kind, at, one.person.id, one.body, previous)

@@ -18,6 +18,7 @@ from posttrain.rows import canonical, digest
 from posttrain.store import chain, events, labels, people
 from posttrain.store.database import Database
 from posttrain.store.errors import Closed, Conflict, Forbidden, Missing
+from posttrain.store.prepared import Prepared
 from posttrain.store.rows import Member, Person, Project, ProjectSettings, Role, TaskItem
 from posttrain.store.schema import authors, duels, heads, items, members, projects, tasks
 from posttrain.store.schema import people as accounts
@@ -53,8 +54,7 @@ STANDING_COLUMNS = (
     members.c.turns, members.c.votes.label("own_votes"), members.c.cursor, heads.c.votes.label("everybody"),
     heads.c.plain_items, heads.c.gold_items, heads.c.done,
 )  # fmt: skip
-# a statement used at every step is built once: building costs more than running
-STANDING = (
+STANDING = Prepared(
     select(*STANDING_COLUMNS)
     .join(heads, heads.c.project == projects.c.slug)
     .outerjoin(members, and_(members.c.project == projects.c.slug, members.c.person == bindparam("who")))
@@ -69,7 +69,8 @@ def _settings(text: str) -> ProjectSettings:
 
 def standing(conn: Connection, person: Person, slug: str, *roles: Role) -> Standing:
     """Missing for strangers, as if the project were not there; Forbidden for members without one of `roles`."""
-    return admitted(conn.execute(STANDING, {"of": slug, "who": person.id}).one_or_none(), person, slug, *roles)
+    rows = STANDING(conn, {"of": slug, "who": person.id})
+    return admitted(rows[0] if rows else None, person, slug, *roles)
 
 
 def admitted(row: Any, person: Person, slug: str, *roles: Role) -> Standing:
@@ -80,8 +81,9 @@ def admitted(row: Any, person: Person, slug: str, *roles: Role) -> Standing:
     if roles and role not in roles:
         raise Forbidden(f"a {role} may not do this in project {slug!r}", remedy=f"ask for the role {roles[-1]}")
     return Standing(
-        slug, _settings(row.settings), row.closed, role, row.member is not None, row.turns or 0, row.own_votes or 0,
-        row.cursor or 0, row.everybody, row.plain_items, row.done, row.plain_items == 0 and row.gold_items > 0,
+        slug, _settings(row.settings), bool(row.closed), role, row.member is not None, row.turns or 0,
+        row.own_votes or 0, row.cursor or 0, row.everybody, row.plain_items, row.done,
+        row.plain_items == 0 and row.gold_items > 0,
     )  # fmt: skip
 
 
