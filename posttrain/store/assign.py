@@ -152,7 +152,9 @@ def _look(
 
 # ---- choosing --------------------------------------------------------------------------------------------------------
 
-MINE = tasks.alias("mine")  # an item that the person has had does not come again, unless the lease ran out
+_mine = and_(tasks.c.item == items.c.number, tasks.c.person == bindparam("who"))
+MINE = select(tasks.c.id).where(_mine, tasks.c.state != "lapsed").exists()  # had already: it does not come again
+LAPSED = select(tasks.c.id).where(_mine, tasks.c.state == "lapsed").scalar_subquery()
 OWN = select(authors.c.item).where(authors.c.item == items.c.number, authors.c.person == bindparam("who")).exists()
 ORDER: dict[Drawn, tuple[Any, ...]] = {
     "gold": (items.c.position,), "sequence": (items.c.position,), "random": (items.c.shuffle,),
@@ -161,12 +163,13 @@ ORDER: dict[Drawn, tuple[Any, ...]] = {
 
 
 def _search(drawn: Drawn, *where: Any) -> Any:
-    """The first item in this order that the person may get, and with it the person's task whose lease ran out."""
+    """The first item in this order that the person may get, and with it the person's task whose lease ran out.
+
+    Outer joins in place of the exists make PostgreSQL sort all items: it believes that hardly any is left.
+    """
     here = and_(items.c.project == bindparam("of"), items.c.gold == (drawn == "gold"), items.c.open, *where)
-    mine = and_(MINE.c.item == items.c.number, MINE.c.person == bindparam("who"))
-    new = or_(MINE.c.id.is_(None), MINE.c.state == "lapsed")
-    found = select(*ITEM_COLUMNS, MINE.c.id.label("task"), MINE.c.presented).outerjoin(MINE, mine)
-    return found.where(here, new, ~OWN).order_by(*ORDER[drawn]).limit(1)
+    found = select(*ITEM_COLUMNS, LAPSED.label("task")).where(here, ~MINE, ~OWN)
+    return found.order_by(*ORDER[drawn]).limit(1)
 
 
 _searches: dict[Drawn, Any] = {
@@ -259,13 +262,13 @@ def _lease(conn: Connection, now: float, here: Standing, person: Person, places:
         conn.execute(members.insert().values(project=here.slug, person=person.id))
     until, cursor = now + here.settings.lease_seconds, item.position + 1 if drawn == "sequence" else here.cursor
     given = {
-        "as": item.task, "of": here.slug, "who": person.id, "shown": item.presented, "new_lease_until": until,
-        "new_turn": here.turns, "new_drawn": drawn, "new_turns": here.turns + 1, "new_cursor": cursor,
+        "as": item.task or secrets.token_urlsafe(12), "of": here.slug, "who": person.id,
+        "shown": ",".join(map(str, _presented(here, person, item))), "new_lease_until": until, "new_turn": here.turns,
+        "new_drawn": drawn, "new_turns": here.turns + 1, "new_cursor": cursor,
     } | Tally(item).add(leases=1).parameters()  # fmt: skip
     if item.task and AGAIN.change(conn, [given]):
         COUNT_AND_TURN(conn, [given])
-    else:
-        given |= {"as": secrets.token_urlsafe(12), "shown": ",".join(map(str, _presented(here, person, item)))}
+    else:  # where somebody has just now voted on the lapsed task, this one meets the unique constraint
         NEW_COUNT_AND_TURN(conn, [given])
     return Taken(given["as"], given["shown"], until, item.body)
 

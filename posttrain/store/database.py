@@ -149,12 +149,14 @@ class Database:
         """Returns when `error` may pass and there is another try; else raises it, in plain words where it is known."""
         if _passing(error) and wait is not None:
             return
-        if isinstance(error, IntegrityError | ProgrammingError | DataError):
+        if isinstance(error, DataError):
+            raise UserError(f"the database cannot keep this: {_words(error)}", remedy="correct it and send it again")
+        if isinstance(error, IntegrityError | ProgrammingError):
             raise error  # a constraint that the caller knows what to do about, or a bug of ours
         raise self._plain(error) from None
 
     def _plain(self, error: Exception) -> Unavailable:
-        text = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        text = _words(error)
         if isinstance(error, _Gone):
             return Unavailable("the database file is gone", where=self.where, remedy="put the file back and try again")
         if "locked" in text or "busy" in text:
@@ -175,6 +177,11 @@ class Database:
         except OSError:
             pass
         raise _Gone(f"{path} is gone")
+
+
+def _words(error: Exception) -> str:
+    """The first line of what the driver says."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
 
 
 class _Gone(Exception):

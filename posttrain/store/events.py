@@ -8,7 +8,7 @@ head hash of a snapshot, kept elsewhere (in a model's record).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -47,13 +47,13 @@ APPEND = Bundle(INSERT, MOVE)
 
 
 class Said(NamedTuple):
-    """An event to append. count: what it adds to the head's counters; beside: further parameters of the bundle."""
+    """An event to append. adds: to the head's counters; beside: further parameters of the bundle."""
 
     kind: str
     person: Person
     body: dict[str, Any]
-    count: Mapping[str, int]
-    beside: Mapping[str, Any] = {}
+    adds: dict[str, int]
+    beside: dict[str, Any] = {}
 
 
 def append(
@@ -71,7 +71,7 @@ def append_all(conn: Connection, now: float, project: str, said: Sequence[Said],
         event = link(number + 1, project, one.kind, at, one.person.id, one.body, previous)
         number, previous = event.number, event.hash
         found.append(event)
-    write(conn, [_parameters(event) | _more(one.count) | one.beside for event, one in zip(found, said)])
+    write(conn, [_parameters(event) | _more(one.adds) | one.beside for event, one in zip(found, said)])
     return found
 
 
@@ -82,7 +82,7 @@ def _parameters(event: Event) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _more(count: Mapping[str, int]) -> dict[str, int]:
+def _more(count: dict[str, int]) -> dict[str, int]:
     return {f"more_{name}": count.get(name, 0) for name in COUNTERS}
 
 

@@ -7,7 +7,7 @@ values come from SQLite as 0 and 1), and everything that runs less often than vo
 """
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Select, Update
@@ -22,14 +22,14 @@ class Prepared:
         columns = statement.selected_columns if isinstance(statement, Select) else ()
         self._row: Any = namedtuple("Row", [c.key for c in columns])  # type: ignore[misc]
 
-    def __call__(self, conn: Connection, given: Mapping[str, Any]) -> list[Any]:
+    def __call__(self, conn: Connection, given: dict[str, Any]) -> list[Any]:
         lists = {name: value for name, value in given.items() if isinstance(value, list)}
         text, constants, order = self._text(conn, lists)
         values = constants | given | {f"{k}_{n}": v for k, few in lists.items() for n, v in enumerate(few, 1)}
         found = driver(conn).execute(text, [values[name] for name in order] if order else values)
         return [self._row._make(row) for row in found.fetchall()]
 
-    def change(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    def change(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> int:
         text, constants, order = self._text(conn, {})
         every = [constants | row for row in rows]
         sent = [[row[name] for name in order] for row in every] if order else every
@@ -60,7 +60,7 @@ class Bundle:
         self.parts = [Prepared(part) for part in parts]
         self.whole = [Prepared(last.add_cte(*(part.cte(f"part_{n}") for n, part in enumerate(others))))]
 
-    def __call__(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __call__(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
         for part in self.parts if conn.dialect.name == "sqlite" else self.whole:
             part.change(conn, rows)
 

@@ -18,7 +18,7 @@ from posttrain.errors import UserError
 from posttrain.rows import explain
 from posttrain.store import Answer, Closed, Event, Person, Store, Task, Vote
 from posttrain.web import words
-from posttrain.web.guard import AtStore, Form, Visitor, csrf_of, form, require, store_of, visitor
+from posttrain.web.guard import AtStore, EventNumber, Form, Visitor, csrf_of, form, require, store_of, visitor
 from posttrain.web.view import go, page, render
 
 router = APIRouter(include_in_schema=False)
@@ -71,7 +71,7 @@ def skip(request: Request, slug: str, me: Visitor, store: AtStore, fields: Form)
 def undo(request: Request, slug: str, me: Visitor, store: AtStore, fields: Form) -> Response:
     """Takes back the last answer or skip, or the one of a given event."""
     given = str(fields.get("event", ""))
-    event = store.undo(me, slug, int(given) if given.isdecimal() and len(given) < 16 else None)
+    event = store.undo(me, slug, int(given) if given.isdecimal() and len(given) < 10 else None)
     if "x-fragment" not in request.headers:
         return go(f"/p/{slug}")
     return JSONResponse({"undone": event is not None, **upcoming(request, store, me, slug, "")})
@@ -167,7 +167,7 @@ def _numbered(get: Mapping[str, str]) -> dict[str, Any]:
 
 
 @router.get("/p/{slug}/history")
-def history(request: Request, slug: str, me: Visitor, store: AtStore, before: int | None = None) -> Response:
+def history(request: Request, slug: str, me: Visitor, store: AtStore, before: EventNumber | None = None) -> Response:
     """My answers, newest first, as I saw them: in the order that was shown to me."""
     role = require(store, me, slug)
     votes = store.history(me, slug, limit=HISTORY + 1, before=before)
