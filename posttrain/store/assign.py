@@ -261,7 +261,7 @@ def _lease(conn: Connection, now: float, here: Standing, person: Person, places:
     if not here.member:  # an administrator's first task here
         conn.execute(members.insert().values(project=here.slug, person=person.id))
     until, cursor = now + here.settings.lease_seconds, item.position + 1 if drawn == "sequence" else here.cursor
-    given = {
+    given: dict[str, Any] = {
         "as": item.task or secrets.token_urlsafe(12), "of": here.slug, "who": person.id,
         "shown": ",".join(map(str, _presented(here, person, item))), "new_lease_until": until, "new_turn": here.turns,
         "new_drawn": drawn, "new_turns": here.turns + 1, "new_cursor": cursor,
