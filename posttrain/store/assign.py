@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from posttrain.store.database import Database
 from posttrain.store.leaks import leak
 from posttrain.store.prepared import Bundle, Prepared
-from posttrain.store.projects import STANDING, WORKERS, Standing, admitted, chance
+from posttrain.store.projects import STANDING_OF_ONE, WORKERS, Standing, admitted, chance
 from posttrain.store.rows import Drawn, Person, Task, TaskItem
 from posttrain.store.schema import authors, duels, items, members, projects, tasks
 
@@ -94,7 +94,7 @@ _held = and_(
     tasks.c.lease_until > bindparam("now"),
 )  # fmt: skip
 LOOK = Prepared(  # the person's standing, beside each task that the person holds
-    STANDING.statement.add_columns(tasks.c.id.label("task"), tasks.c.presented, tasks.c.lease_until, items.c.body)
+    STANDING_OF_ONE.add_columns(tasks.c.id.label("task"), tasks.c.presented, tasks.c.lease_until, items.c.body)
     .outerjoin(tasks, _held)
     .outerjoin(items, items.c.number == tasks.c.item)
     .order_by(tasks.c.turn)

@@ -54,12 +54,13 @@ STANDING_COLUMNS = (
     members.c.turns, members.c.votes.label("own_votes"), members.c.cursor, heads.c.votes.label("everybody"),
     heads.c.plain_items, heads.c.gold_items, heads.c.done,
 )  # fmt: skip
-STANDING = Prepared(
+STANDING_OF_ONE = (
     select(*STANDING_COLUMNS)
     .join(heads, heads.c.project == projects.c.slug)
     .outerjoin(members, and_(members.c.project == projects.c.slug, members.c.person == bindparam("who")))
     .where(projects.c.slug == bindparam("of"))
 )
+STANDING = Prepared(STANDING_OF_ONE)
 
 
 @lru_cache(maxsize=256)
