@@ -66,6 +66,7 @@ def measure(world: "World", people: int, plain: float) -> dict[str, Any]:
     sessions = prepare(world.db, people, items=int(2 * world.rate * world.seconds) + 100)
     print(f"prepared {people} annotators in {time.monotonic() - started:.0f} s", file=sys.stderr)
     try:
+        world.postmaster = postmaster(world.db)
         world.start()
         asyncio.run(world.run(sessions, plain))
     finally:
@@ -119,6 +120,7 @@ class World:
         self.unread = 0  # acknowledged to somebody without the script, who is told no receipt
         self.refused: Counter[str] = Counter()
         self.server: subprocess.Popen[bytes] | None = None
+        self.postmaster = 0
         self.begun = self.ended = self.dead_for = 0.0
         self.late = 0
         self.spent: dict[str, float] = {}
@@ -145,8 +147,8 @@ class World:
     def processor(self) -> dict[str, float]:
         """Seconds that each side has used so far."""
         server = seconds_of(descendants(self.server.pid)) if self.server else 0.0
-        postgres = [p for p, (name, _) in processes().items() if name == "postgres"]
-        return {"client": time.process_time(), "server": server, "database": seconds_of(postgres)}
+        database = seconds_of(descendants(self.postmaster)) if self.postmaster else 0.0
+        return {"client": time.process_time(), "server": server, "database": database}
 
     async def run(self, sessions: list[str], plain: float) -> None:
         people = [Annotator(self, s, n < plain * len(sessions)) for n, s in enumerate(sessions)]
@@ -339,6 +341,15 @@ def descendants(root: int) -> list[int]:
     for pid in family:
         family += [child for child, parent in parents.items() if parent == pid]
     return family
+
+
+def postmaster(db: str) -> int:
+    """The process of a PostgreSQL server on this machine, 0 for none: other servers' time is not this one's."""
+    if not db.startswith("postgres"):
+        return 0
+    with Store.open(db) as store:
+        own = store.db.read(lambda conn: conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        return processes().get(own, ("", 0))[1]
 
 
 def seconds_of(pids: list[int]) -> float:

@@ -808,6 +808,17 @@ def _act(store, slug, what, who, choice, n, clock):
         store.change_settings(SYSTEM, slug, old.model_copy(update={"labels_per_item": 1 + n % 2}))
 
 
+def test_what_a_database_cannot_hold_is_refused_in_words(store):
+    """PostgreSQL keeps no NUL in a text; SQLite does, and finds nothing under it."""
+    project(store, 2)
+    who = person(store)
+    for act in (lambda: store.submit(who, "a\0b", Answer(choice="a")), lambda: store.skip(who, "a\0b", ""),
+                lambda: store.next_task(who, "a\0b"), lambda: store.sign_in("a\0b", "a\0b")):  # fmt: skip
+        with pytest.raises(UserError):
+            act()
+    assert vote(store, who) is not None and store.verify().ok
+
+
 def test_votes_cast_together_are_each_taken_or_refused_alone(store):
     """One transaction: two people on one item, an answer sent twice, one that does not fit, somebody else's task."""
     project(store, 1, labels_per_item=2, max_labels=3)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -20,7 +21,7 @@ from made_project import KINDS, PASSWORD, SECRETS, Browser, good, item, open_sto
 from posttrain.errors import UserError
 from posttrain.feedback import frozen
 from posttrain.rows import Message, Pair, Ranking
-from posttrain.store import SYSTEM, Answer, Candidate, ProjectSettings, TaskItem, Unavailable
+from posttrain.store import SYSTEM, Answer, Candidate, ProjectSettings, Store, TaskItem, Unavailable
 from posttrain.web import words
 from posttrain.web.work import answer_of
 
@@ -735,6 +736,33 @@ def test_a_database_that_is_gone_is_told_and_may_be_tried_again(store, bea):
     answer = bea.get("/p/pair", headers={"x-fragment": "1"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["what"] == "the database is locked"
+
+
+def test_a_vote_that_met_a_locked_database_is_sent_again_and_is_one_event(store, tmp_path):
+    path = tmp_path / "feedback.db"
+    with Store.open(f"sqlite:///{path}", patience=0.01) as impatient:
+        bea = Browser(impatient, "bea")
+        fields = {"task": bea.task(), "vote": "a3", "csrf": bea.csrf()}
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        refused = bea.http.post("/p/pair/vote", data=fields, headers={"x-fragment": "1"})
+        assert refused.status_code == 503 and "locked" in refused.json()["error"]["what"]
+        assert refused.headers["retry-after"] == "1" and impatient.votes("pair") == []
+        other.close()
+        told = [bea.http.post("/p/pair/vote", data=fields, headers={"x-fragment": "1"}).json() for _ in range(2)]
+        assert told[0]["receipt"] == told[1]["receipt"]
+        assert [v.id for v in impatient.votes("pair")] == [told[0]["receipt"]["hash"]] and impatient.verify().ok
+
+
+@pytest.mark.parametrize("number", ["-1", str(2**31), "9" * 30, "x"])
+def test_a_number_that_no_event_can_have_is_refused(store, number):
+    bea, lea = Browser(store, "bea"), Browser(store, "lea")
+    assert bea.get("/p/pair/history", params={"before": number}).status_code == 422
+    assert bea.get("/api/v1/projects/pair/history", params={"before": number}).status_code == 422
+    assert lea.get("/api/v1/projects/pair/events", params={"after": number}).status_code == 422
+    header = {"x-csrf-token": bea.csrf()}
+    asked = bea.http.post("/api/v1/projects/pair/undo", params={"event_number": number}, headers=header)
+    assert asked.status_code == 422 and bea.post("/p/pair/undo", {"event": number}).status_code == 303
 
 
 def test_a_bug_shows_no_traceback(store, bea):

@@ -16,18 +16,18 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from posttrain.store.database import Database
 from posttrain.store.leaks import leak
-from posttrain.store.projects import WORKERS, Standing, chance, standing
+from posttrain.store.prepared import Bundle, Prepared
+from posttrain.store.projects import STANDING_OF_ONE, WORKERS, Standing, admitted, chance
 from posttrain.store.rows import Drawn, Person, Task, TaskItem
-from posttrain.store.schema import authors, duels, items, members, tasks
+from posttrain.store.schema import authors, duels, items, members, projects, tasks
 
-CANDIDATES = 12  # looked at when one is taken: as many people may be quicker at once
 TRIES = 50
 PAIRINGS = 8  # most informative pairings looked into before any open item will do
 REFIT = 20  # votes after which strengths are estimated anew
@@ -35,12 +35,19 @@ SWEEP = 200  # leases taken back at a time
 SWEEP_SECONDS = 5.0  # between looks for leases that ran out, while there is something to give anyway
 
 
-class Choice(NamedTuple):
-    """Items that may be given now, best first in the order of `drawn`; sweep: leases have run out, look again."""
+class Search(NamedTuple):
+    """One place to look for an item: an order, and where in it."""
 
-    numbers: Sequence[int] = ()
-    drawn: Drawn = "sequence"
-    sweep: bool = False
+    drawn: Drawn
+    where: dict[str, int | str] = {}
+
+
+class Offer(NamedTuple):
+    """A task, None when nothing is left for this person now, and how far the project is."""
+
+    task: Task | None
+    items: int
+    done: int
 
 
 class Memory:
@@ -79,71 +86,75 @@ class Taken(NamedTuple):
     body: str
 
 
-HELD = (
-    select(tasks.c.id, tasks.c.presented, tasks.c.lease_until, items.c.body)
-    .join(items, items.c.number == tasks.c.item)
-    .where(
-        tasks.c.project == bindparam("of"), tasks.c.person == bindparam("who"), tasks.c.state == "leased",
-        tasks.c.lease_until > bindparam("now"),
-    )
-    .order_by(tasks.c.turn)
-    .limit(2)
+_columns = ("number", "id", "body", "position", "gold", "votes", "leases", "wanted", "open")
+ITEM_COLUMNS = [items.c[name] for name in _columns]  # what Tally and whoever shows an item read
+ITEM = select(*ITEM_COLUMNS).where(items.c.number == bindparam("one")).with_for_update()
+_held = and_(
+    tasks.c.project == projects.c.slug, tasks.c.person == bindparam("who"), tasks.c.state == "leased",
+    tasks.c.lease_until > bindparam("now"),
 )  # fmt: skip
+LOOK = Prepared(  # the person's standing, beside each task that the person holds
+    STANDING_OF_ONE.add_columns(tasks.c.id.label("task"), tasks.c.presented, tasks.c.lease_until, items.c.body)
+    .outerjoin(tasks, _held)
+    .outerjoin(items, items.c.number == tasks.c.item)
+    .order_by(tasks.c.turn)
+)
 _out = and_(tasks.c.project == bindparam("of"), tasks.c.state == "leased", tasks.c.lease_until <= bindparam("now"))
-RAN_OUT = select(tasks.c.id).where(_out).limit(1)
-ITEM = select(items).where(items.c.number == bindparam("one")).with_for_update()
+RAN_OUT = Prepared(select(tasks.c.id).where(_out).limit(1))
 
 
-def give(db: Database, memory: Memory, person: Person, slug: str, ahead: int) -> Task | None:
-    """The person's current task (ahead 0) or the one after it (1), taken if need be; None: nothing left."""
+def give(db: Database, memory: Memory, person: Person, slug: str, ahead: int) -> Offer:
+    """The person's current task (ahead 0) or the one after it (1), taken if need be."""
     for _ in range(TRIES):
-        held, choice, here = db.read(lambda conn: _look(conn, db.clock(), memory, person, slug, ahead))
+        here, held, places = db.read(lambda conn: _look(conn, db.clock(), memory, person, slug, ahead))
         if len(held) > ahead:
-            return _task(held[ahead], here)
-        if choice.sweep:
-            db.write(lambda conn: sweep(conn, db.clock(), slug), durable=False)
-        elif not choice.numbers:
-            return None
-        elif (taken := _take(db, here, person, choice)) and len(held) == ahead:
-            return _task(taken, here)
-    return None
+            return Offer(_task(held[ahead], here), here.items, here.done)
+        if not places:
+            break
+        if memory.sweep_due(slug, db.clock()) and _swept(db, slug):
+            continue
+        taken = _take(db, here, person, places)
+        if taken and len(held) == ahead:
+            return Offer(_task(taken, here), here.items, here.done)
+        if not taken and not _any(db, here, person, places) and not _swept(db, slug):
+            break
+    return Offer(None, here.items, here.done)
 
 
-def _take(db: Database, here: Standing, person: Person, choice: Choice) -> Taken | None:
+def _swept(db: Database, slug: str) -> bool:
+    """Gives back what leases that ran out held; False: there are none."""
+    if not db.read(lambda conn: RAN_OUT(conn, {"of": slug, "now": db.clock()})):
+        return False
+    db.write(lambda conn: sweep(conn, db.clock(), slug), durable=False)
+    return True
+
+
+def _take(db: Database, here: Standing, person: Person, places: Sequence[Search]) -> Taken | None:
     try:
-        return db.write(lambda conn: _lease(conn, db.clock(), here, person, choice), durable=False)
+        return db.write(lambda conn: _lease(conn, db.clock(), here, person, places), durable=False)
     except IntegrityError:  # the same person, at the same moment, from another window
         return None
 
 
 def _look(
     conn: Connection, now: float, memory: Memory, person: Person, slug: str, ahead: int
-) -> tuple[list[Taken], Choice, Standing]:
-    here = standing(conn, person, slug, *WORKERS)
+) -> tuple[Standing, list[Taken], list[Search]]:
+    """Where the person stands, what the person holds, and where to look for more: nowhere when that is enough."""
+    rows = LOOK(conn, {"of": slug, "who": person.id, "now": now})
+    here = admitted(rows[0] if rows else None, person, slug, *WORKERS)
     here.must_be_open()
-    held = [Taken(*row) for row in conn.execute(HELD, {"of": slug, "who": person.id, "now": now})]
+    held = [Taken(row.task, row.presented, row.lease_until, row.body) for row in rows if row.task is not None]
     cap = here.settings.per_person_cap
     if len(held) > ahead or (cap is not None and here.votes + len(held) >= cap):
-        return held, Choice(), here
-    if memory.sweep_due(slug, now) and _ran_out(conn, slug, now):
-        return held, Choice(sweep=True), here
-    choice = _choose(conn, memory, here, person)
-    if not choice.numbers and _ran_out(conn, slug, now):
-        return held, Choice(sweep=True), here
-    return held, choice, here
-
-
-def _ran_out(conn: Connection, slug: str, now: float) -> bool:
-    return conn.execute(RAN_OUT, {"of": slug, "now": now}).first() is not None
+        return here, held, []
+    return here, held, _places(conn, memory, here, person)
 
 
 # ---- choosing --------------------------------------------------------------------------------------------------------
 
-MINE = (  # items that the person has had, and may not get again
-    select(tasks.c.id)
-    .where(tasks.c.item == items.c.number, tasks.c.person == bindparam("who"), tasks.c.state != "lapsed")
-    .exists()
-)
+_mine = and_(tasks.c.item == items.c.number, tasks.c.person == bindparam("who"))
+MINE = select(tasks.c.id).where(_mine, tasks.c.state != "lapsed").exists()  # had already: it does not come again
+LAPSED = select(tasks.c.id).where(_mine, tasks.c.state == "lapsed").scalar_subquery()
 OWN = select(authors.c.item).where(authors.c.item == items.c.number, authors.c.person == bindparam("who")).exists()
 ORDER: dict[Drawn, tuple[Any, ...]] = {
     "gold": (items.c.position,), "sequence": (items.c.position,), "random": (items.c.shuffle,),
@@ -152,38 +163,50 @@ ORDER: dict[Drawn, tuple[Any, ...]] = {
 
 
 def _search(drawn: Drawn, *where: Any) -> Any:
+    """The first item in this order that the person may get, and with it the person's task whose lease ran out.
+
+    Outer joins in place of the exists make PostgreSQL sort all items: it believes that hardly any is left.
+    """
     here = and_(items.c.project == bindparam("of"), items.c.gold == (drawn == "gold"), items.c.open, *where)
-    return select(items.c.number).where(here, ~MINE, ~OWN).order_by(*ORDER[drawn]).limit(CANDIDATES)
+    found = select(*ITEM_COLUMNS, LAPSED.label("task")).where(here, ~MINE, ~OWN)
+    return found.order_by(*ORDER[drawn]).limit(1)
 
 
-SEARCH: dict[Drawn, Any] = {
+_searches: dict[Drawn, Any] = {
     "gold": _search("gold"),
     "sequence": _search("sequence", items.c.position >= bindparam("start")),
     "random": _search("random", items.c.shuffle >= bindparam("start")),
     "active": _search("active", items.c.pairing == bindparam("pairing")),
 }
+SEARCH = {drawn: Prepared(search) for drawn, search in _searches.items()}
+TAKE = {drawn: Prepared(s.with_for_update(of=items, skip_locked=True)) for drawn, s in _searches.items()}
 
 
-def _choose(conn: Connection, memory: Memory, here: Standing, person: Person) -> Choice:
-    def search(drawn: Drawn, **where: int | str) -> Sequence[int]:
-        return conn.scalars(SEARCH[drawn], {"of": here.slug, "who": person.id} | where).all()
-
-    def onwards(drawn: Drawn, start: int) -> Choice:
-        """From a place on; from the beginning when nothing is left there."""
-        return Choice(search(drawn, start=start) or (search(drawn, start=0) if start else ()), drawn)
-
+def _places(conn: Connection, memory: Memory, here: Standing, person: Person) -> list[Search]:
+    """Where to look for this person's next item, one after the other."""
     s = here.settings
-    if here.only_gold or _share(here, person, "gold") < s.gold_share:
-        golden = search("gold")
-        if golden or here.only_gold:
-            return Choice(golden, "gold")
+    found = [Search("gold")] if here.only_gold or _share(here, person, "gold") < s.gold_share else []
+    if here.only_gold:
+        return found
     if s.order == "sequential":
-        return onwards("sequence", here.cursor)
+        return found + _onwards("sequence", here.cursor)
     if _share(here, person, "random") >= s.random_share:
-        for key in memory.ranking(conn, here)[:PAIRINGS]:
-            if found := search("active", pairing=key):
-                return Choice(found, "active")
-    return onwards("random", chance(s.seed, "start", person.id, here.turns))
+        found += [Search("active", {"pairing": key}) for key in memory.ranking(conn, here)[:PAIRINGS]]
+    return found + _onwards("random", chance(s.seed, "start", person.id, here.turns))
+
+
+def _onwards(drawn: Drawn, start: int) -> list[Search]:
+    """From a place on; from the beginning when nothing is left there."""
+    return [Search(drawn, {"start": start})] + ([Search(drawn, {"start": 0})] if start else [])
+
+
+def _any(db: Database, here: Standing, person: Person, places: Sequence[Search]) -> bool:
+    """Is there anything, be it that others are taking it at this moment?"""
+    return db.read(lambda conn: any(_first(conn, SEARCH, here, person, place) for place in places))
+
+
+def _first(conn: Connection, how: dict[Drawn, Prepared], here: Standing, person: Person, place: Search) -> Any:
+    return next(iter(how[place.drawn](conn, {"of": here.slug, "who": person.id} | place.where)), None)
 
 
 def _share(here: Standing, person: Person, what: str) -> float:
@@ -219,54 +242,41 @@ def _informative(conn: Connection, slug: str) -> list[str]:
 # ---- taking ----------------------------------------------------------------------------------------------------------
 
 
-def _free(drawn: Drawn) -> Any:
-    """The item, and with it the person's task whose lease ran out, if there is one."""
-    few = items.c.number.in_(bindparam("few", expanding=True))
-    mine = tasks.alias("mine")
-    lapsed = and_(mine.c.item == items.c.number, mine.c.person == bindparam("who"), mine.c.state == "lapsed")
-    free = select(items, mine.c.id.label("task"), mine.c.presented).outerjoin(mine, lapsed)
-    return (
-        free.where(few, items.c.open, ~MINE).order_by(*ORDER[drawn]).limit(1)
-        .with_for_update(of=items, skip_locked=True)
-    )  # fmt: skip
-
-
-FREE: dict[Drawn, Any] = {drawn: _free(drawn) for drawn in ORDER}
 _given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("lease_until", "turn", "drawn")}
-AGAIN = (  # the same item for the same person, whose lease ran out
-    update(tasks).where(tasks.c.id == bindparam("one"), tasks.c.state == "lapsed").values(state="leased", **_given)
+AGAIN = Prepared(  # the same item for the same person, whose lease ran out
+    update(tasks).where(tasks.c.id == bindparam("as"), tasks.c.state == "lapsed").values(state="leased", **_given)
 )
-TURN = (
-    update(members)
-    .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
-    .values(turns=bindparam("new_turns"), cursor=bindparam("new_cursor"))
-)
+NEW = tasks.insert().values(
+    id=bindparam("as"), project=bindparam("of"), item=bindparam("one"), person=bindparam("who"), state="leased",
+    presented=bindparam("shown"), **_given,
+)  # fmt: skip
 
 
-def _lease(conn: Connection, now: float, here: Standing, person: Person, choice: Choice) -> Taken | None:
-    """Takes the first candidate that is still free; None when none is."""
-    item = conn.execute(FREE[choice.drawn], {"few": list(choice.numbers), "who": person.id}).one_or_none()
+def _lease(conn: Connection, now: float, here: Standing, person: Person, places: Sequence[Search]) -> Taken | None:
+    """Takes the first item that nobody else is taking; None when there is none."""
+    found = ((place.drawn, _first(conn, TAKE, here, person, place)) for place in places)
+    drawn, item = next(((drawn, item) for drawn, item in found if item), ("gold", None))
     if item is None:
         return None
-    task, presented, until = item.task, item.presented, now + here.settings.lease_seconds
-    fields = {"lease_until": until, "turn": here.turns, "drawn": choice.drawn}
-    if task is None or not conn.execute(AGAIN, {"one": task} | {f"new_{k}": v for k, v in fields.items()}).rowcount:
-        task = secrets.token_urlsafe(12)
-        presented = ",".join(map(str, _presented(here, person, item_of(item.body))))
-        own = {"id": task, "project": here.slug, "item": item.number, "person": person.id, "presented": presented}
-        conn.execute(tasks.insert(), own | fields | {"state": "leased"})
-    count(conn, item, leases=1)
-    turns, cursor = here.turns + 1, item.position + 1 if choice.drawn == "sequence" else here.cursor
-    who = {"of": here.slug, "who": person.id}
-    if conn.execute(TURN, who | {"new_turns": turns, "new_cursor": cursor}).rowcount == 0:  # an administrator
-        conn.execute(members.insert().values(project=here.slug, person=person.id, turns=turns, cursor=cursor))
-    return Taken(task, presented, until, item.body)
+    if not here.member:  # an administrator's first task here
+        conn.execute(members.insert().values(project=here.slug, person=person.id))
+    until, cursor = now + here.settings.lease_seconds, item.position + 1 if drawn == "sequence" else here.cursor
+    given: dict[str, Any] = {
+        "as": item.task or secrets.token_urlsafe(12), "of": here.slug, "who": person.id,
+        "shown": ",".join(map(str, _presented(here, person, item))), "new_lease_until": until, "new_turn": here.turns,
+        "new_drawn": drawn, "new_turns": here.turns + 1, "new_cursor": cursor,
+    } | Tally(item).add(leases=1).parameters()  # fmt: skip
+    if item.task and AGAIN.change(conn, [given]):
+        COUNT_AND_TURN(conn, [given])
+    else:  # where somebody has just now voted on the lapsed task, this one meets the unique constraint
+        NEW_COUNT_AND_TURN(conn, [given])
+    return Taken(given["as"], given["shown"], until, item.body)
 
 
-def _presented(here: Standing, person: Person, item: TaskItem) -> list[int]:
+def _presented(here: Standing, person: Person, item: Any) -> list[int]:
     """A permutation of the answers, uniform over seeds, people and items; the same whenever it is asked for."""
     drawn = chance(here.settings.seed, "presented", person.id, item.id)
-    left, order = list(range(len(item.answers))), []
+    left, order = list(range(len(item_of(item.body).answers))), []
     while left:
         drawn, place = divmod(drawn, len(left))
         order.append(left.pop(place))
@@ -280,17 +290,24 @@ COUNT = (
     .where(items.c.number == bindparam("one"))
     .values(votes=_votes, leases=_leases, wanted=_need, open=or_(items.c.gold, _votes + _leases < _need))
 )
+TURN = (
+    update(members)
+    .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
+    .values(turns=bindparam("new_turns"), cursor=bindparam("new_cursor"))
+)
+COUNT_AND_TURN, NEW_COUNT_AND_TURN = Bundle(COUNT, TURN), Bundle(NEW, COUNT, TURN)
 
 
 class Tally:
     """An item's counters while a transaction changes them; the row was read for update."""
 
-    def __init__(self, row: Row[Any]):
+    def __init__(self, row: Any):
         self.row, self.votes, self.leases, self.wanted = row, row.votes, row.leases, row.wanted
 
-    def add(self, *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> None:
+    def add(self, *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> Self:
         self.votes, self.leases = self.votes + votes, self.leases + leases
         self.wanted = self.wanted if wanted is None else wanted
+        return self
 
     @property
     def open(self) -> bool:
@@ -309,8 +326,7 @@ class Tally:
 
 def count(conn: Connection, item: Row[Any], *, votes: int = 0, leases: int = 0, wanted: int | None = None) -> int:
     """Changes one item's counters. Returns the change in the number of finished items."""
-    tally = Tally(item)
-    tally.add(votes=votes, leases=leases, wanted=wanted)
+    tally = Tally(item).add(votes=votes, leases=leases, wanted=wanted)
     conn.execute(COUNT, tally.parameters())
     return tally.done
 

@@ -8,32 +8,46 @@ A refusal concerns its vote alone. Left out on purpose: skips and undoing (work.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from posttrain.errors import UserError
 from posttrain.rows import digest
 from posttrain.store import events, labels
-from posttrain.store.assign import COUNT, Tally, item_of
+from posttrain.store.assign import COUNT, ITEM_COLUMNS, Tally, item_of
 from posttrain.store.database import Database
 from posttrain.store.errors import Conflict, Missing
-from posttrain.store.projects import WORKERS, Standing, standings
+from posttrain.store.events import INSERT, MOVE
+from posttrain.store.prepared import Bundle, Prepared
+from posttrain.store.projects import STANDING_COLUMNS, WORKERS, Standing, admitted
 from posttrain.store.rows import Answer, Event, Person, TaskItem
-from posttrain.store.schema import duels, items, members, tasks
+from posttrain.store.schema import duels, heads, items, members, projects, tasks
 
 SOME: Any = bindparam("some", expanding=True)
-TASKS = select(tasks).where(tasks.c.id.in_(SOME)).order_by(tasks.c.id).with_for_update()
-ITEMS = select(items).where(items.c.number.in_(SOME)).order_by(items.c.number).with_for_update()
-LABELS = select(tasks.c.item, tasks.c.label).where(tasks.c.item.in_(SOME), tasks.c.state == "voted")
+TASKS = Prepared(  # each with its item, both locked, and its person's standing; Tally and admitted read such rows
+    select(
+        tasks.c.id.label("task"), tasks.c.project, tasks.c.person, tasks.c.state, tasks.c.presented, tasks.c.drawn,
+        tasks.c.event, tasks.c.answer, *ITEM_COLUMNS, *STANDING_COLUMNS,
+    )
+    .select_from(tasks)
+    .join(items, items.c.number == tasks.c.item)
+    .join(projects, projects.c.slug == tasks.c.project)
+    .join(heads, heads.c.project == tasks.c.project)
+    .outerjoin(members, and_(members.c.project == tasks.c.project, members.c.person == tasks.c.person))
+    .where(tasks.c.id.in_(SOME))
+    .order_by(items.c.number, tasks.c.id)
+    .with_for_update(of=(tasks, items))
+)  # fmt: skip
+LABELS = Prepared(select(tasks.c.item, tasks.c.label).where(tasks.c.item.in_(SOME), tasks.c.state == "voted"))
 TALLY = (
     update(members)
     .where(members.c.project == bindparam("of"), members.c.person == bindparam("who"))
-    .values(votes=members.c.votes + bindparam("more_votes"), skips=members.c.skips + bindparam("more_skips"))
+    .values(votes=members.c.votes + bindparam("own_votes"), skips=members.c.skips + bindparam("own_skips"))
 )
-DUEL = (
+DUEL = Prepared(
     update(duels)
     .where(duels.c.project == bindparam("of"), duels.c.a == bindparam("one"), duels.c.b == bindparam("other"))
     .values(a_wins=duels.c.a_wins + bindparam("more_a"), b_wins=duels.c.b_wins + bindparam("more_b"))
@@ -41,8 +55,9 @@ DUEL = (
 VOTED = (
     update(tasks)
     .where(tasks.c.id == bindparam("one"))
-    .values(state="voted", event=bindparam("by"), answer=bindparam("said"), label=bindparam("as"))
+    .values(state="voted", event=bindparam("to"), answer=bindparam("said"), label=bindparam("as"))
 )
+COUNT_AND_TALLY, APPEND_AND_VOTED = Bundle(COUNT, TALLY), Bundle(INSERT, MOVE, VOTED)
 
 
 class Ballot(NamedTuple):
@@ -54,13 +69,15 @@ class Ballot(NamedTuple):
 
 
 class _Cast(NamedTuple):
-    """A ballot that counts."""
+    """A ballot that counts. leases, done: what it changes of its item's leases and of the finished items."""
 
     ballot: Ballot
-    slug: str
+    task: Any
     given: str
     label: str
     body: dict[str, Any]
+    leases: int
+    done: int
 
 
 def cast(db: Database, ballots: Sequence[Ballot]) -> list[Event | BaseException]:
@@ -78,25 +95,20 @@ class _Count:
 
     def __init__(self, conn: Connection, now: float, ballots: Sequence[Ballot]):
         self.conn, self.now, self.ballots = conn, now, ballots
-        self.tasks = {row.id: row for row in conn.execute(TASKS, {"some": sorted({b.task for b in ballots})})}
-        self.standings = standings(conn, [(b.person, t.project) for b, t in self._own()])
-        numbers = sorted({t.item for _, t in self._own()})
-        self.items = {row.number: Tally(row) for row in conn.execute(ITEMS, {"some": numbers})}
+        rows = TASKS(conn, {"some": sorted({b.task for b in ballots})})
+        self.tasks = {row.task: row for row in rows}
+        self.items = {row.number: Tally(row) for row in rows}
         self.labels: dict[int, list[str]] = defaultdict(list)
-        for number, label in conn.execute(LABELS, {"some": numbers}):
-            self.labels[number].append(label)
+        if voted := sorted(number for number, item in self.items.items() if item.votes):
+            for number, label in LABELS(conn, {"some": voted}):
+                self.labels[number].append(label)
         self.new: dict[str, _Cast] = {}  # by task
-
-    def _own(self) -> Iterable[tuple[Ballot, Row[Any]]]:
-        """Ballots with their tasks, which are the person's own."""
-        for ballot in self.ballots:
-            task = self.tasks.get(ballot.task)
-            if task is not None and task.person == ballot.person.id:
-                yield ballot, task
 
     def outcomes(self) -> list[Event | BaseException]:
         refused = {n: error for n, b in enumerate(self.ballots) if (error := self._refusal(b))}
         made = self._write()
+        for name in {b.task for n, b in enumerate(self.ballots) if n not in refused} - made.keys():  # sent twice
+            made[name] = events.get(self.conn, self.tasks[name].project, self.tasks[name].event)
         return [refused.get(n) or made[b.task] for n, b in enumerate(self.ballots)]
 
     def _refusal(self, ballot: Ballot) -> UserError | None:
@@ -111,25 +123,26 @@ class _Count:
         task = self.tasks.get(ballot.task)
         if task is None or task.person != ballot.person.id:
             raise Missing("there is no such task", remedy="take the next one")
-        here = self.standings(ballot.person, task.project, *WORKERS)
+        here = admitted(task, ballot.person, task.project, *WORKERS)
         given = digest(ballot.answer.model_dump(mode="json", exclude={"seconds"}))
         if self._known(task, given):
             return
         here.must_be_open()
-        item = self.items[task.item]
+        item = self.items[task.number]
         if task.state == "lapsed" and not item.open:
             raise late()
-        body = _body(here, ballot.answer, task, item.row)
+        body = _body(here, ballot.answer, task)
         label = labels.label(here.settings.kind, body)
-        said = [*self.labels[task.item], label]
+        said = [*self.labels[task.number], label]
         need = labels.wanted(here.settings.kind, said, here.settings.labels_per_item, here.settings.max_labels)
-        item.add(votes=1, leases=-int(task.state == "leased"), wanted=need)
-        self.labels[task.item] = said
-        self.new[task.id] = _Cast(ballot, here.slug, given, label, body)
+        leases, done = -int(task.state == "leased"), item.done
+        item.add(votes=1, leases=leases, wanted=need)
+        self.labels[task.number] = said
+        self.new[task.task] = _Cast(ballot, task, given, label, body, leases, item.done - done)
 
-    def _known(self, task: Row[Any], given: str) -> bool:
+    def _known(self, task: Any, given: str) -> bool:
         """Is this answer there already? Conflict when another one is."""
-        earlier = self.new.get(task.id)
+        earlier = self.new.get(task.task)
         state, answer = ("voted", earlier.given) if earlier else (task.state, task.answer)
         if state == "voted" and answer == given:
             return True
@@ -140,39 +153,40 @@ class _Count:
     # ---- writing
 
     def _write(self) -> dict[str, Event]:
-        """Everything that was noted; the event of every task that is voted on."""
-        made = {}
-        if self.new:
-            changed = sorted((i for i in self.items.values() if i.votes != i.row.votes), key=lambda i: i.row.number)
-            self.conn.execute(COUNT, [i.parameters() for i in changed])
-            mine = sorted((c.ballot.person.id, c.slug) for c in self.new.values())
-            self.conn.execute(TALLY, [{"of": s, "who": p, "more_votes": 1, "more_skips": 0} for p, s in mine])
-            self._duel()
-            made = self._append()
-            rows = [{"one": t, "by": made[t].number, "said": c.given, "as": c.label} for t, c in self.new.items()]
-            self.conn.execute(VOTED, rows)
-        old = {b.task: t for b, t in self._own() if b.task not in made and t.event is not None}
-        return made | {name: events.get(self.conn, t.project, t.event) for name, t in old.items()}
+        """Everything that was noted; the event of every task that is newly voted on."""
+        if not self.new:
+            return {}
+        new = sorted(self.new.values(), key=lambda c: (c.ballot.person.id, c.task.project))
+        COUNT_AND_TALLY(self.conn, [self._counters(one) for one in new])
+        self._duel()
+        made: dict[str, Event] = {}
+        for slug in sorted({one.task.project for one in new}):
+            here = {name: one for name, one in self.new.items() if one.task.project == slug}
+            said = [_said(name, one) for name, one in here.items()]
+            made |= dict(zip(here, events.append_all(self.conn, self.now, slug, said, APPEND_AND_VOTED)))
+        return made
+
+    def _counters(self, one: _Cast) -> dict[str, Any]:
+        return {
+            "one": one.task.number, "more_votes": 1, "more_leases": one.leases,
+            "need": self.items[one.task.number].wanted, "of": one.task.project, "who": one.ballot.person.id,
+            "own_votes": 1, "own_skips": 0,
+        }  # fmt: skip
 
     def _duel(self) -> None:
         won: dict[tuple[str, str, str], tuple[float, float]] = {}
-        for name, new in self.new.items():
-            item = item_of(self.items[self.tasks[name].item].row.body)
-            for (a, b), (a_wins, b_wins) in counted(item, new.body).items():
-                old = won.get((new.slug, a, b), (0.0, 0.0))
-                won[new.slug, a, b] = old[0] + a_wins, old[1] + b_wins
+        for new in self.new.values():
+            slug = new.task.project
+            for (a, b), (a_wins, b_wins) in counted(item_of(new.task.body), new.body).items():
+                old = won.get((slug, a, b), (0.0, 0.0))
+                won[slug, a, b] = old[0] + a_wins, old[1] + b_wins
         if won:
             duel(self.conn, won)
 
-    def _append(self) -> dict[str, Event]:
-        made: dict[str, Event] = {}
-        for slug in sorted({c.slug for c in self.new.values()}):
-            here = {t: c for t, c in self.new.items() if c.slug == slug}
-            said = [("vote", c.ballot.person, c.body) for c in here.values()]
-            done = sum(i.done for i in self.items.values() if i.row.project == slug)
-            found = events.append_all(self.conn, self.now, slug, said, votes=len(said), done=done)
-            made |= dict(zip(here, found))
-        return made
+
+def _said(task: str, one: _Cast) -> events.Said:
+    beside = {"one": task, "said": one.given, "as": one.label}
+    return events.Said("vote", one.ballot.person, one.body, {"votes": 1, "done": one.done}, beside)
 
 
 def answered(state: str) -> Conflict:
@@ -184,20 +198,20 @@ def late() -> Conflict:
     return Conflict("the time for this task ran out and others have finished it", remedy="take the next one")
 
 
-def _body(here: Standing, answer: Answer, task: Row[Any], item: Row[Any]) -> dict[str, Any]:
+def _body(here: Standing, answer: Answer, task: Any) -> dict[str, Any]:
     """The body of the vote's event. UserError when the answer does not fit the task."""
     presented = [int(n) for n in task.presented.split(",") if n]
-    labels.check(here.settings.kind, item_of(item.body), answer, presented)
+    labels.check(here.settings.kind, item_of(task.body), answer, presented)
     body = labels.to_item_order(answer, presented) | {
-        "item": item.id, "kind": here.settings.kind, "presented": presented, "drawn": task.drawn,
+        "item": task.id, "kind": here.settings.kind, "presented": presented, "drawn": task.drawn,
     }  # fmt: skip
-    return body | {"gold": True} if item.gold else body
+    return body | {"gold": True} if task.gold else body
 
 
 def duel(conn: Connection, won: dict[tuple[str, str, str], tuple[float, float]]) -> None:
     """Adds wins between models: (project, model, model) -> wins of each."""
     rows = [{"of": s, "one": a, "other": b, "more_a": x, "more_b": y} for (s, a, b), (x, y) in sorted(won.items())]
-    conn.execute(DUEL, rows)
+    DUEL.change(conn, rows)
 
 
 def counted(item: TaskItem, body: dict[str, Any]) -> dict[tuple[str, str], tuple[float, float]]:

@@ -3,16 +3,18 @@
 SQLite: write-ahead log, one writer at a time in this process, BEGIN IMMEDIATE, synchronous=FULL: what was committed is
 on the disk. Leases (durable=False) need not survive a power cut and are committed without waiting for the disk; the
 next vote's sync covers them. PostgreSQL: READ COMMITTED with row locks taken where rows are read to be changed. There
-the commit lets go of its locks at once, and write() returns when a second, empty commit has flushed the log up to it:
+the commit lets go of its locks at once, and a second, empty commit in the same message flushes the log up to it:
 whoever appends to one chain waits for the others' work, not for the others' disk (measured: 1.6 times the votes).
 Reading opens no transaction there: each statement sees the state of its moment either way, in a third of the trips.
+Transactions are begun here, not by the drivers, which would begin late (sqlite3) or for reading too (psycopg).
 Left out on purpose: any knowledge of what is stored.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -24,12 +26,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from posttrain.errors import UserError
 from posttrain.store.clock import Clock
 from posttrain.store.errors import Unavailable
+from posttrain.store.prepared import driver
 
 T = TypeVar("T")
 BACKOFF = (0.05, 0.2, 0.5)  # seconds before the second, third and fourth try
 PASSING = {"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300"}  # PostgreSQL: try again
-FLUSH = (  # a transaction of its own: the least that makes a commit flush the log
-    "SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'posttrain', '')"
+COMMIT_AND_FLUSH = (  # the second is a transaction of its own: the least that makes a commit flush the log
+    "COMMIT; SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'posttrain', '')"
 )
 POOL = {"pool_size": 16, "max_overflow": 0, "pool_timeout": 20, "pool_use_lifo": True}  # all are kept: opening is dear
 
@@ -43,7 +46,7 @@ class Database:
         self.where = self.url.render_as_string(hide_password=True)
         self.clock = Clock(time.time)
         self.engine = _sqlite(self.url, patience) if self.sqlite else _postgres(self.url, patience)
-        self._alone = self.engine if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._driver: Any = self.engine.dialect.loaded_dbapi
         self._turn = threading.Lock()
         self._file: tuple[Path, int] | None = None
 
@@ -90,29 +93,40 @@ class Database:
         """SQLite: what was deleted leaves the log too, unless somebody reads just now. PostgreSQL: its vacuum does."""
         if self.sqlite:
             with self._turn, self.engine.connect() as conn:
-                dbapi: Any = conn.connection.dbapi_connection
-                dbapi.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                driver(conn).execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _look(self, work: Callable[[Connection], T]) -> T:
-        with self._alone.connect() as conn, conn.begin():
+        with self._connected() as conn, conn.begin():
+            if self.sqlite:
+                driver(conn).execute("BEGIN")
             return work(conn)
 
     def _once(self, work: Callable[[Connection], T], durable: bool) -> T:
-        with self.engine.connect() as conn:
-            if self.sqlite:
-                conn = conn.execution_options(begin="BEGIN IMMEDIATE")
-                _synchronous(conn, "FULL" if durable else "NORMAL")
-            with conn.begin() as transaction:
-                result = work(conn)
-                _sure(transaction.commit)
-        if durable and not self.sqlite:
-            _sure(self._flush)
+        saving = False
+        try:
+            with self._connected() as conn:
+                if self.sqlite:
+                    _synchronous(conn, "FULL" if durable else "NORMAL")
+                with conn.begin():
+                    driver(conn).execute("BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
+                    result = work(conn)
+                    saving = True
+                    if durable and not self.sqlite:
+                        driver(conn).execute(COMMIT_AND_FLUSH, prepare=False)
+        except DBAPIError as error:
+            if saving:
+                raise _Unsure(error) from None
+            raise
         return result
 
-    def _flush(self) -> None:
-        """PostgreSQL: everything committed so far, by whichever connection, is on the disk when this returns."""
-        with self._alone.connect() as conn:
-            conn.exec_driver_sql(FLUSH)
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection. What the driver itself raises (prepared.py) is raised as SQLAlchemy would raise it."""
+        with self.engine.connect() as conn:
+            try:
+                yield conn
+            except self._driver.Error as error:
+                raise DBAPIError.instance(None, None, error, self._driver.Error, dialect=conn.dialect) from None
 
     def _insist(self, attempt: Callable[[], T], *, again: bool) -> T:
         """attempt(), repeated with growing pauses while the failure is one that passes."""
@@ -135,12 +149,14 @@ class Database:
         """Returns when `error` may pass and there is another try; else raises it, in plain words where it is known."""
         if _passing(error) and wait is not None:
             return
-        if isinstance(error, IntegrityError | ProgrammingError | DataError):
+        if isinstance(error, DataError):
+            raise UserError(f"the database cannot keep this: {_words(error)}", remedy="correct it and send it again")
+        if isinstance(error, IntegrityError | ProgrammingError):
             raise error  # a constraint that the caller knows what to do about, or a bug of ours
         raise self._plain(error) from None
 
     def _plain(self, error: Exception) -> Unavailable:
-        text = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        text = _words(error)
         if isinstance(error, _Gone):
             return Unavailable("the database file is gone", where=self.where, remedy="put the file back and try again")
         if "locked" in text or "busy" in text:
@@ -163,6 +179,11 @@ class Database:
         raise _Gone(f"{path} is gone")
 
 
+def _words(error: Exception) -> str:
+    """The first line of what the driver says."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+
+
 class _Gone(Exception):
     """The file is not there any more, or is another one."""
 
@@ -172,13 +193,6 @@ class _Unsure(Exception):
 
     def __init__(self, error: DBAPIError):
         self.error = error
-
-
-def _sure(commit: Callable[[], object]) -> None:
-    try:
-        commit()
-    except DBAPIError as error:
-        raise _Unsure(error) from None
 
 
 def _passing(error: Exception) -> bool:
@@ -225,18 +239,13 @@ def _sqlite(url: URL, patience: float) -> Engine:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY", "secure_delete = ON"):
             dbapi.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def begun(conn: Connection) -> None:  # the driver would begin late, and deferred
-        conn.exec_driver_sql(conn.get_execution_options().get("begin", "BEGIN"))
-
     return engine
 
 
 def _synchronous(conn: Connection, level: str) -> None:
     """Sets it where it is not set yet; outside a transaction, where alone it takes effect."""
     if conn.info.get("synchronous", "FULL") != level:
-        dbapi: Any = conn.connection.dbapi_connection
-        dbapi.execute(f"PRAGMA synchronous = {level}")
+        driver(conn).execute(f"PRAGMA synchronous = {level}")
         conn.info["synchronous"] = level
 
 
@@ -245,7 +254,7 @@ def _postgres(url: URL, patience: float) -> Engine:
         return create_engine(url, connect_args={
             "options": f"-c lock_timeout={int(patience * 1000)} -c timezone=UTC -c synchronous_commit=off",
             "connect_timeout": 5,
-        }, **POOL)  # fmt: skip
+        }, isolation_level="AUTOCOMMIT", **POOL)  # fmt: skip
     except ModuleNotFoundError:
         raise UserError(
             "PostgreSQL needs the psycopg driver, which is not installed", remedy="pip install 'posttrain[postgres]'"

@@ -9,13 +9,14 @@ head hash of a snapshot, kept elsewhere (in a model's record).
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from posttrain.rows import canonical
 from posttrain.store.chain import ZERO, digest_of, link
 from posttrain.store.errors import Missing
+from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.rows import ChainReport, Event, Person
 from posttrain.store.schema import events, heads, items, snapshots
 
@@ -28,7 +29,7 @@ def begin(conn: Connection, project: str) -> None:
 
 
 _head = heads.c.project == bindparam("of")
-HEAD = select(heads.c.number, heads.c.hash, heads.c.at).where(_head).with_for_update()
+HEAD = Prepared(select(heads.c.number, heads.c.hash, heads.c.at).where(_head).with_for_update())
 COUNTERS = ("plain_items", "gold_items", "votes", "skips", "done")
 MOVE = (
     update(heads)
@@ -38,30 +39,51 @@ MOVE = (
         **{name: heads.c[name] + bindparam(f"more_{name}") for name in COUNTERS},
     )
 )  # fmt: skip
-INSERT = events.insert()
+INSERT = events.insert().values(
+    project=bindparam("of"), number=bindparam("to"), kind=bindparam("what"), at=bindparam("when"),
+    person=bindparam("who"), body=bindparam("says"), previous=bindparam("after"), hash=bindparam("new"),
+)  # fmt: skip
+APPEND = Bundle(INSERT, MOVE)
+
+
+class Said(NamedTuple):
+    """An event to append. adds: to the head's counters; beside: further parameters of the bundle."""
+
+    kind: str
+    person: Person
+    body: dict[str, Any]
+    adds: dict[str, int]
+    beside: dict[str, Any] = {}
 
 
 def append(
     conn: Connection, now: float, project: str, kind: str, person: Person, body: dict[str, Any], **count: int
 ) -> Event:
     """Appends inside the caller's transaction and adds `count` to the head's counters (votes=1, done=-1 ...)."""
-    return append_all(conn, now, project, [(kind, person, body)], **count)[0]
+    return append_all(conn, now, project, [Said(kind, person, body, count)])[0]
 
 
-def append_all(
-    conn: Connection, now: float, project: str, said: Sequence[tuple[str, Person, dict[str, Any]]], **count: int
-) -> list[Event]:
-    """One event for each (kind, person, body), in that order, as append does; `count` is of all of them."""
-    head = conn.execute(HEAD, {"of": project}).one()
+def append_all(conn: Connection, now: float, project: str, said: Sequence[Said], write: Bundle = APPEND) -> list[Event]:
+    """One event for each, in that order, as append does. write: APPEND, or a bundle that does more besides."""
+    (head,) = HEAD(conn, {"of": project})
     number, previous, at, found = head.number, head.hash, float(max(now, head.at)), []
-    for kind, person, body in said:
-        event = link(number + 1, project, kind, at, person.id, body, previous)
+    for one in said:
+        event = link(number + 1, project, one.kind, at, one.person.id, one.body, previous)
         number, previous = event.number, event.hash
         found.append(event)
-    conn.execute(INSERT, [event.model_dump() | {"body": canonical(event.body)} for event in found])
-    more = {f"more_{name}": count.get(name, 0) for name in COUNTERS}
-    conn.execute(MOVE, {"of": project, "to": number, "new": previous, "when": at} | more)
+    write(conn, [_parameters(event) | _more(one.adds) | one.beside for event, one in zip(found, said)])
     return found
+
+
+def _parameters(event: Event) -> dict[str, Any]:
+    return {
+        "of": event.project, "to": event.number, "what": event.kind, "when": event.at, "who": event.person,
+        "says": canonical(event.body), "after": event.previous, "new": event.hash,
+    }  # fmt: skip
+
+
+def _more(count: dict[str, int]) -> dict[str, int]:
+    return {f"more_{name}": count.get(name, 0) for name in COUNTERS}
 
 
 def of_row(row: Row[Any]) -> Event:

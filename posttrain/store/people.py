@@ -18,6 +18,7 @@ from posttrain.errors import UserError
 from posttrain.store import events
 from posttrain.store.database import Database
 from posttrain.store.errors import Closed, Conflict, Forbidden, Missing, TooMany
+from posttrain.store.prepared import Prepared
 from posttrain.store.rows import ApiToken, Person, Role
 from posttrain.store.schema import members, people, secrets, throttle
 
@@ -235,7 +236,7 @@ def _failed(conn: Connection, now: float, key: str) -> None:
 # ---- sessions and tokens ---------------------------------------------------------------------------------------------
 
 
-OWNER = (
+OWNER = Prepared(
     select(people.c.id, people.c.name, people.c.admin, secrets.c.expires)
     .join(secrets, secrets.c.person == people.c.id)
     .where(secrets.c.hash == bindparam("of"), secrets.c.kind == bindparam("as"), people.c.erased.is_(None))
@@ -244,10 +245,10 @@ OWNER = (
 
 def of_secret(db: Database, kind: str, token: str) -> Person | None:
     """Whose session or API token this is; None: nobody's, or too old."""
-    row = db.read(lambda conn: conn.execute(OWNER, {"of": _hash(token), "as": kind}).one_or_none())
-    if row is None or (row.expires is not None and row.expires <= db.clock()):
+    rows = db.read(lambda conn: OWNER(conn, {"of": _hash(token), "as": kind}))
+    if not rows or (rows[0].expires is not None and rows[0].expires <= db.clock()):
         return None
-    return Person(id=row.id, name=row.name, admin=row.admin)
+    return Person(id=rows[0].id, name=rows[0].name, admin=bool(rows[0].admin))
 
 
 def sign_out(db: Database, token: str) -> None:

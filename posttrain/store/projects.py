@@ -5,7 +5,7 @@ Left out on purpose: deleting. A project is closed, and what happened in it stay
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from posttrain.rows import canonical, digest
 from posttrain.store import chain, events, labels, people
 from posttrain.store.database import Database
 from posttrain.store.errors import Closed, Conflict, Forbidden, Missing
+from posttrain.store.prepared import Prepared
 from posttrain.store.rows import Member, Person, Project, ProjectSettings, Role, TaskItem
 from posttrain.store.schema import authors, duels, heads, items, members, projects, tasks
 from posttrain.store.schema import people as accounts
@@ -34,10 +35,13 @@ class Standing(NamedTuple):
     settings: ProjectSettings
     closed: bool
     role: Role | None
+    member: bool  # administrators need not be one
     turns: int  # tasks ever given to the person
     votes: int  # the person's
     cursor: int
     everybody: int  # votes of all
+    items: int  # gold apart
+    done: int  # of them
     only_gold: bool
 
     def must_be_open(self) -> None:
@@ -45,24 +49,18 @@ class Standing(NamedTuple):
             raise Closed(f"project {self.slug!r} is closed", remedy="ask a lead to open it again")
 
 
-def _standing(which: Any, who: Any) -> Any:
-    return (
-        select(
-            projects.c.slug, projects.c.settings, projects.c.closed, members.c.person, members.c.role, members.c.turns,
-            members.c.votes, members.c.cursor, heads.c.votes.label("everybody"), heads.c.plain_items,
-            heads.c.gold_items,
-        )
-        .join(heads, heads.c.project == projects.c.slug)
-        .outerjoin(members, and_(members.c.project == projects.c.slug, who))
-        .where(which)
-    )  # fmt: skip
-
-
-# a statement used at every step is built once: building costs more than running
-STANDING = _standing(projects.c.slug == bindparam("slug"), members.c.person == bindparam("who"))
-STANDINGS = _standing(
-    projects.c.slug.in_(bindparam("slugs", expanding=True)), members.c.person.in_(bindparam("people", expanding=True))
+STANDING_COLUMNS = (
+    projects.c.slug, projects.c.settings, projects.c.closed, members.c.person.label("member"), members.c.role,
+    members.c.turns, members.c.votes.label("own_votes"), members.c.cursor, heads.c.votes.label("everybody"),
+    heads.c.plain_items, heads.c.gold_items, heads.c.done,
+)  # fmt: skip
+STANDING_OF_ONE = (
+    select(*STANDING_COLUMNS)
+    .join(heads, heads.c.project == projects.c.slug)
+    .outerjoin(members, and_(members.c.project == projects.c.slug, members.c.person == bindparam("who")))
+    .where(projects.c.slug == bindparam("of"))
 )
+STANDING = Prepared(STANDING_OF_ONE)
 
 
 @lru_cache(maxsize=256)
@@ -72,49 +70,20 @@ def _settings(text: str) -> ProjectSettings:
 
 def standing(conn: Connection, person: Person, slug: str, *roles: Role) -> Standing:
     """Missing for strangers, as if the project were not there; Forbidden for members without one of `roles`."""
-    return _admitted(conn.execute(STANDING, {"slug": slug, "who": person.id}).one_or_none(), person, slug, roles)
+    rows = STANDING(conn, {"of": slug, "who": person.id})
+    return admitted(rows[0] if rows else None, person, slug, *roles)
 
 
-def standings(conn: Connection, pairs: Iterable[tuple[Person, str]]) -> Callable[..., Standing]:
-    """standing for several people and projects at once: what it returns is called as (person, slug, *roles)."""
-    few = list(pairs)
-    some = {"people": sorted({p.id for p, _ in few}), "slugs": sorted({slug for _, slug in few})}
-    rows = conn.execute(STANDINGS, some).all()
-    there, known = {row.slug: row for row in rows}, {(row.person, row.slug): row for row in rows}
-
-    def find(person: Person, slug: str, *roles: Role) -> Standing:
-        row: Any = known.get((person.id, slug))
-        if row is None and (other := there.get(slug)):  # no member (yet), as administrators are
-            row = _Stranger(slug, other.settings, other.closed, everybody=other.everybody,
-                            plain_items=other.plain_items, gold_items=other.gold_items)  # fmt: skip
-        return _admitted(row, person, slug, roles)
-
-    return find
-
-
-class _Stranger(NamedTuple):
-    """STANDING's row of somebody who has none in `members`."""
-
-    slug: str
-    settings: str
-    closed: bool
-    everybody: int
-    plain_items: int
-    gold_items: int
-    role: Role | None = None
-    turns: int = 0
-    votes: int = 0
-    cursor: int = 0
-
-
-def _admitted(row: Any, person: Person, slug: str, roles: tuple[Role, ...]) -> Standing:
+def admitted(row: Any, person: Person, slug: str, *roles: Role) -> Standing:
+    """standing, of a row with STANDING_COLUMNS; None: there is no such project."""
     role: Role | None = "admin" if person.admin else row.role if row else None
     if row is None or role is None:
         raise Missing(f"there is no project {slug!r}")
     if roles and role not in roles:
         raise Forbidden(f"a {role} may not do this in project {slug!r}", remedy=f"ask for the role {roles[-1]}")
     return Standing(
-        slug, _settings(row.settings), row.closed, role, row.turns or 0, row.votes or 0, row.cursor or 0, row.everybody,
+        slug, _settings(row.settings), bool(row.closed), role, row.member is not None, row.turns or 0,
+        row.own_votes or 0, row.cursor or 0, row.everybody, row.plain_items, row.done,
         row.plain_items == 0 and row.gold_items > 0,
     )  # fmt: skip
 

@@ -153,11 +153,15 @@ class Store:
 
     def next_task(self, person: Person, slug: str) -> Task | None:
         """Takes a lease, or shows the task whose lease the person holds. None: nothing left for this person now."""
-        return assign.give(self.db, self._memory, person, slug, 0)
+        return assign.give(self.db, self._memory, person, slug, 0).task
 
     def peek_task(self, person: Person, slug: str) -> Task | None:
         """The task after the current one, leased too, so that it can be loaded ahead."""
-        return assign.give(self.db, self._memory, person, slug, 1)
+        return assign.give(self.db, self._memory, person, slug, 1).task
+
+    def offer(self, person: Person, slug: str, ahead: int) -> assign.Offer:
+        """next_task (ahead 0) or peek_task (1), and how far the project is: what a page asks after every answer."""
+        return assign.give(self.db, self._memory, person, slug, ahead)
 
     def submit(self, person: Person, task_id: str, answer: Answer) -> Event:
         """When this returns, the vote is on the disk. The same answer twice is one event; another one a Conflict."""
@@ -192,7 +196,7 @@ class Store:
         return self.db.read(lambda conn: quality.progress(conn, slug, self.now()))
 
     def finished(self, slug: str) -> tuple[int, int]:
-        """(items, gold apart; those with all the labels they need): what a page asks after every answer."""
+        """(items, gold apart; those with all the labels they need)."""
         return self.db.read(lambda conn: quality.finished(conn, slug))
 
     def disagreements(self, slug: str, limit: int = 50) -> list[Disagreement]:

@@ -121,7 +121,7 @@ def _wanted(conn: Connection, settings: ProjectSettings, item: Row[Any]) -> int:
 
 
 def _tally(conn: Connection, here: Standing, person: Person, *, votes: int = 0, skips: int = 0) -> None:
-    conn.execute(TALLY, {"of": here.slug, "who": person.id, "more_votes": votes, "more_skips": skips})
+    conn.execute(TALLY, {"of": here.slug, "who": person.id, "own_votes": votes, "own_skips": skips})
 
 
 # ---- reading votes ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 
 from posttrain.store import Answer, ApiToken, Person, Store, Task
 from posttrain.web import pages, work
-from posttrain.web.guard import AtStore, Caller, require, store_of
+from posttrain.web.guard import AtStore, Caller, EventNumber, require, store_of
 from posttrain.web.shapes import (
     HistoryEntry,
     Join,
@@ -132,7 +132,7 @@ def skip(person: Caller, task_id: str, given: SkipIn, store: AtStore) -> Receipt
 
 
 @router.post("/projects/{slug}/undo", tags=["Work"])
-def undo(person: Caller, slug: str, store: AtStore, event_number: int | None = None) -> Undone:
+def undo(person: Caller, slug: str, store: AtStore, event_number: EventNumber | None = None) -> Undone:
     """Take my last answer or skip back, or the one of that event; its task comes first again"""
     event = store.undo(person, slug, event_number)
     return Undone(event=event.number if event else None)
@@ -141,7 +141,7 @@ def undo(person: Caller, slug: str, store: AtStore, event_number: int | None = N
 @router.get("/projects/{slug}/history", tags=["Work"])
 def history(
     request: Request, person: Caller, slug: str, limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    before: int | None = None,
+    before: EventNumber | None = None,
 ) -> list[HistoryEntry]:  # fmt: skip
     """My answers, newest first, as I saw them"""
     store = store_of(request)

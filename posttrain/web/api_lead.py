@@ -23,7 +23,7 @@ from posttrain.store import (
 )  # fmt: skip
 from posttrain.web import exports
 from posttrain.web.api import PROBLEMS, me_of, project_out
-from posttrain.web.guard import LEAD, LOOK, AtStore, Caller, require, require_admin
+from posttrain.web.guard import LEAD, LOOK, AtStore, Caller, EventNumber, require, require_admin
 from posttrain.web.lead import decoded, link_of
 from posttrain.web.shapes import Added, Invitation, InviteIn, Me, MemberOut, ProjectOut, RoleIn
 
@@ -180,8 +180,9 @@ def disagreements(
 
 @router.get(SLUG + "/events", tags=["Looking"])
 def events(
-    person: Caller, slug: str, store: AtStore, after: int = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
-) -> list[Event]:
+    person: Caller, slug: str, store: AtStore, after: EventNumber = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[Event]:  # fmt: skip
     """The hash-chained record, oldest first (leads)"""
     require(store, person, slug, LEAD)
     return store.events(slug, after=after, limit=limit)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import FormData, Headers, MutableHeaders
 
@@ -113,6 +113,7 @@ Visitor = Annotated[Person, Depends(visitor)]
 Caller = Annotated[Person, Depends(caller)]
 Form = Annotated[FormData, Depends(form)]
 AtStore = Annotated[Store, Depends(at_store)]
+EventNumber = Annotated[int, Query(ge=0, le=2**31 - 1)]  # what both databases can hold
 
 LOOK: tuple[Role, ...] = ("admin", "lead", "viewer")
 LEAD: tuple[Role, ...] = ("admin", "lead")

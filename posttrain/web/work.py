@@ -18,7 +18,7 @@ from posttrain.errors import UserError
 from posttrain.rows import explain
 from posttrain.store import Answer, Closed, Event, Person, Store, Task, Vote
 from posttrain.web import words
-from posttrain.web.guard import AtStore, Form, Visitor, csrf_of, form, require, store_of, visitor
+from posttrain.web.guard import AtStore, EventNumber, Form, Visitor, csrf_of, form, require, store_of, visitor
 from posttrain.web.view import go, page, render
 
 router = APIRouter(include_in_schema=False)
@@ -71,7 +71,7 @@ def skip(request: Request, slug: str, me: Visitor, store: AtStore, fields: Form)
 def undo(request: Request, slug: str, me: Visitor, store: AtStore, fields: Form) -> Response:
     """Takes back the last answer or skip, or the one of a given event."""
     given = str(fields.get("event", ""))
-    event = store.undo(me, slug, int(given) if given.isdecimal() and len(given) < 16 else None)
+    event = store.undo(me, slug, int(given) if given.isdecimal() and len(given) < 10 else None)
     if "x-fragment" not in request.headers:
         return go(f"/p/{slug}")
     return JSONResponse({"undone": event is not None, **upcoming(request, store, me, slug, "")})
@@ -90,20 +90,22 @@ def upcoming(request: Request, store: Store, me: Person, slug: str, shown: str) 
 
     The store checks who asks. This runs once for each answer, so it asks the store no more than it must.
     """
-    facts, closed = progress(store, slug), False
+    offers, closed = [], False
     try:
-        current = None if shown else store.next_task(me, slug)
-        after = store.peek_task(me, slug) if shown or current else None
+        offers = [store.offer(me, slug, 1 if shown else 0)]
+        if not shown and offers[0].task:
+            offers.append(store.offer(me, slug, 1))
     except Closed:
-        current, after, closed = None, None, True
-    tasks = [t for t in (current, after) if t is not None and t.id != shown]
+        closed = True
+    items, done = offers[-1][1:] if offers else store.finished(slug)
+    tasks = [offer.task for offer in offers if offer.task and offer.task.id != shown]
 
     def html(task: Task | None) -> str:
-        values = task_words(task, facts["items"], closed=closed)
+        values = task_words(task, items, closed=closed)
         return render("task.html", csrf=csrf_of(request), project={"slug": slug}, **values)
 
     return {
-        "items": facts["items"], "done": facts["done"], "count": f"{facts['done']:,} of {facts['items']:,}",
+        "items": items, "done": done, "count": f"{done:,} of {items:,}",
         "tasks": [{"task": t.id, "html": html(t)} for t in tasks], "nothing": "" if tasks or shown else html(None),
     }  # fmt: skip
 
@@ -165,7 +167,7 @@ def _numbered(get: Mapping[str, str]) -> dict[str, Any]:
 
 
 @router.get("/p/{slug}/history")
-def history(request: Request, slug: str, me: Visitor, store: AtStore, before: int | None = None) -> Response:
+def history(request: Request, slug: str, me: Visitor, store: AtStore, before: EventNumber | None = None) -> Response:
     """My answers, newest first, as I saw them: in the order that was shown to me."""
     role = require(store, me, slug)
     votes = store.history(me, slug, limit=HISTORY + 1, before=before)
