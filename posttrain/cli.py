@@ -24,7 +24,7 @@ app = typer.Typer(
 STOPPED = "stopped; run the same command again to go on from here"
 USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which newer typer carries inside itself
 
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+RunsOption = Annotated[str, typer.Option("--runs", help="Folder that holds the runs, or a URL: s3://bucket/runs.")]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="stage.key=value, for example dpo.loss.beta=0.2")]
 
 
@@ -32,31 +32,33 @@ OverridesArgument = Annotated[list[str] | None, typer.Argument(help="stage.key=v
 def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
     overrides: OverridesArgument = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = "runs",
     bad_rows: Annotated[str, typer.Option(help="error: stop at a row that cannot be read; skip: list it.")] = "error",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the end.")] = False,
     only: Annotated[str, typer.Option(help="One stage, whose inputs are finished; for schedulers. No report.")] = "",
 ) -> None:
     """Run what is not done yet, then write the report."""
-    from posttrain import parallel, pipeline
+    from posttrain import parallel, pipeline, remote
     from posttrain import recipe as recipes
     from posttrain.progress import Progress
 
     with parallel.started():  # one process, or all those that torchrun started
         loaded = recipes.load(recipe, [*(overrides or []), *_bad_rows(recipe, bad_rows)])
         progress = Progress("silent" if quiet or parallel.rank() else "auto")
-        root = runs / loaded.name
+        place = remote.place(runs, loaded.name, progress)
+        parallel.led(place.known)
+        parallel.led(place.settle)
         if only:
-            outcome = pipeline.run_one(loaded.stages, root, loaded.start(progress), only)
+            outcome = pipeline.run_one(loaded.stages, place.root, loaded.start(progress), only, around=place.around)
         else:
-            outcome = pipeline.run(loaded.stages, root, loaded.start(progress))
+            outcome = pipeline.run(loaded.stages, place.root, loaded.start(progress), around=place.around)
         if parallel.rank():
             return
     if only:
-        end_one(only, outcome)
+        end_one(only, place, outcome)
         return
-    pipeline.write_text(root / "recipe.yaml", _resolved(loaded))
-    finish(loaded, root, outcome)
+    pipeline.write_text(place.root / "recipe.yaml", _resolved(loaded))
+    finish(loaded, place, outcome)
 
 
 def _bad_rows(recipe: str, choice: str) -> list[str]:
@@ -77,10 +79,10 @@ def _resolved(loaded: Any) -> str:
     return "".join(lines) + str(loaded.text)
 
 
-def end_one(name: str, outcome: Any) -> None:
+def end_one(name: str, place: Any, outcome: Any) -> None:
     """Where the one stage's artefact is; a gate's exit code."""
     if name in outcome.folders:
-        typer.echo(f"{name}: {outcome.folders[name]}")
+        typer.echo(f"{name}: {place.shown(outcome.folders[name])}")
     _exit_code(outcome)
 
 
@@ -91,16 +93,19 @@ def _exit_code(outcome: Any) -> None:
         raise typer.Exit(3)
 
 
-def finish(loaded: Any, root: Path, outcome: Any) -> None:
+def finish(loaded: Any, place: Any, outcome: Any) -> None:
     """Write the report, print where it is, and end with the gate's exit code."""
     from posttrain import report
 
+    root = place.root
+    place.light([folder.name for folder in outcome.folders.values()])
     page = report.write(root, loaded.name, _resolved(loaded), outcome.folders, outcome, loaded.runtime.price_per_hour)
     for line in report.examples(outcome.folders):
         typer.echo(line)
     for name, folder in outcome.folders.items():
         if loaded.stages[name].makes == "release":
-            typer.echo(f"released model: {folder / 'model'}")
+            typer.echo(f"released model: {place.shown(folder / 'model')}")
+    place.publish(root / "recipe.yaml", page)
     typer.echo(f"report: {page}")
     for gate, verdict in outcome.stopped.items():
         typer.echo(f"gate {gate!r}: {verdict}; not run because of it: {', '.join(outcome.skipped) or 'nothing'}")
@@ -111,21 +116,23 @@ def finish(loaded: Any, root: Path, outcome: Any) -> None:
 def plan(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
     overrides: OverridesArgument = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = "runs",
 ) -> None:
-    """Say what would run and why; touches neither weights nor network."""
-    from posttrain import pipeline
+    """Say what would run and why; touches no weights, and no network but a URL's records."""
+    from posttrain import pipeline, remote
     from posttrain import recipe as recipes
 
     loaded = recipes.load(recipe, overrides or [])
-    steps = pipeline.plan(loaded.stages, runs / loaded.name)
+    place = remote.place(runs, loaded.name)
+    place.known()
+    steps = pipeline.plan(loaded.stages, place.root)
     width = max(len(s.name) for s in steps)
     for step in steps:
         state = {"done": "done  ", "run": "run   ", "resume": "resume"}[step.state]
         kind = getattr(step.stage, "type", "")
         typer.echo(f"{state}  {step.name:<{width}}  {kind:<12} {step.fingerprint}  {step.why}".rstrip())
     todo = sum(s.state != "done" for s in steps)
-    typer.echo(f"{todo} of {len(steps)} stages to run in {runs / loaded.name}")
+    typer.echo(f"{todo} of {len(steps)} stages to run in {place.shown(place.root)}")
 
 
 @app.command()
@@ -147,7 +154,7 @@ def show(
 
 
 @app.command()
-def diff(a: Path, b: Path) -> None:
+def diff(a: str, b: str) -> None:
     """Knobs, inputs and metrics that differ between two runs, or two stage folders."""
     from posttrain.report.diff import diff as difference
 
