@@ -81,6 +81,8 @@ class Bucket:
         try:
             found = tried(lambda: self.fs.find(self._at(folder), detail=True))
         except FileNotFoundError:
+            if "s3" in _protocols(self.fs):  # it finds nothing in a folder that is not there: the bucket is missing
+                raise
             return {}
         start = len(self._at(folder)) + 1
         return {path[start:]: int(info["size"]) for path, info in found.items() if len(path) > start}
@@ -92,12 +94,6 @@ class Bucket:
     def get(self, path: str, local: Path, moved: Callable[[float], None]) -> None:
         local.parent.mkdir(parents=True, exist_ok=True)
         tried(lambda: self.fs.get_file(self._at(path), str(local), callback=_callback(moved)))
-
-    def check(self) -> None:
-        """A bucket that does not exist looks like an empty one, so it is asked for."""
-        bucket = self.base.strip("/").split("/")[0]
-        if set(_protocols(self.fs)) & {"s3", "gs", "abfs"} and not tried(lambda: self.fs.exists(bucket)):
-            raise FileNotFoundError
 
     def _at(self, path: str) -> str:
         return f"{self.base}/{path}"
@@ -148,7 +144,9 @@ def _reason(error: Exception) -> tuple[str, str]:
         return f"no permission ({text})", "check the credentials of this machine, and that they may read and write there"
     if isinstance(error, FileNotFoundError):
         return "there is no such bucket or folder", "check its name, or make it"
-    return f"the store cannot be used ({name}: {text})", "run the same command again; what was carried over is kept"
+    if "Connect" in name or isinstance(error, TimeoutError):
+        return f"the store cannot be reached ({text:.160})", "check the address and the network; then run it again"
+    return f"the store cannot be used ({name}: {text:.160})", "run the same command again; what was carried over is kept"
 
 
 def tried(work: Callable[[], T]) -> T:

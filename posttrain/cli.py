@@ -106,7 +106,7 @@ def finish(loaded: Any, place: Any, outcome: Any) -> None:
         if loaded.stages[name].makes == "release":
             typer.echo(f"released model: {place.shown(folder / 'model')}")
     place.publish(root / "recipe.yaml", page)
-    typer.echo(f"report: {page}")
+    typer.echo(f"report: {page}" + (f", {place.shown(page)}" if place.url else ""))
     for gate, verdict in outcome.stopped.items():
         typer.echo(f"gate {gate!r}: {verdict}; not run because of it: {', '.join(outcome.skipped) or 'nothing'}")
     _exit_code(outcome)

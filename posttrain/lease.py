@@ -92,7 +92,8 @@ def _wait_or_refuse(bucket: Bucket, path: str, other: dict[str, Any], say: Calla
         time.sleep(1.5 * BEAT)
         again = _read(bucket, path)
         if again is None or again == other:
-            say(f"{_who(other)} has not been heard of for {clock(silent)}; its stage is taken over")
+            long = clock(silent) if other["beat"] else "long"
+            say(f"{_who(other)} has not been heard of for {long}; its stage is taken over")
             return
     raise UserError(
         f"{_who(other)} is working on this stage", where=f"{bucket.url}/{path}",

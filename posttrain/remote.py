@@ -61,7 +61,6 @@ class Place:
         if not self.url:
             return
         with told(self.url):
-            self.bucket.check()
             names = [n for n in self.bucket.sizes(LISTS) if n.endswith(".json")]
             found = self.bucket.read_all([f"{LISTS}/{n}" for n in names])
             for n in names:
@@ -325,13 +324,14 @@ def _list(mark: Path) -> Files:
 
 def listed(folder: Path, root: Path) -> Files:
     """What a folder holds."""
-    files, links = {}, {}
+    files, links, top = {}, {}, root.resolve()
 
     def visit(path: Path) -> None:
         for p in sorted(path.iterdir()):
             name = p.relative_to(folder).as_posix()
-            if p.is_symlink() and p.resolve().is_relative_to(root.resolve()):
-                links[name] = p.resolve().relative_to(root.resolve()).as_posix()
+            target = p.resolve()
+            if p.is_symlink() and any((a / "record.json").exists() for a in (target, *target.parents) if a.parent == top):
+                links[name] = target.relative_to(top).as_posix()
             elif p.is_dir():
                 visit(p)
             else:
