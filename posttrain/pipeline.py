@@ -318,9 +318,7 @@ def run(
         return Outcome(folders, stopped, {s: g for s, g in blocked.items() if s not in stopped})
 
 
-def run_one(
-    stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str, *, around: Around = plain
-) -> Outcome:
+def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str, *, around: Around = plain) -> Outcome:
     """Run one stage against a run directory that others fill, for schedulers: its inputs must be finished there.
 
     Several stages may run at the same time, each by a process (or a machine with a shared file system) of its own.

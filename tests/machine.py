@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from posttrain import lease, remote
-from posttrain.bucket import Bucket
+from posttrain import remote
 from posttrain.errors import UserError
-from posttrain.pipeline import Ref, Runtime, Stage, run, run_one
+from posttrain.pipeline import Ref, Runtime, Stage, run, run_one, write_text
 from posttrain.progress import Progress
+from posttrain.remote import lease, parts
+from posttrain.remote.bucket import Bucket
 
 MISHAP = os.environ.get("MISHAP", "").split()
 
@@ -73,6 +74,26 @@ class Said(Stage):
         return {}
 
 
+class Steps(Stage):
+    """Three steps and a checkpoint after each, as training is."""
+
+    makes = "policy"
+    resumes = True
+    type: Literal["steps"] = "steps"
+    steps: int = 3
+
+    def run(self, inputs, out, runtime):
+        kept = out / "checkpoint.txt"
+        done = kept.read_text().split() if kept.exists() else []
+        while len(done) < self.steps:
+            done.append(Path(os.environ.get("POSTTRAIN_CACHE", "here")).name)
+            write_text(kept, " ".join(done))
+            if MISHAP[:1] == ["slow"]:
+                time.sleep(float(MISHAP[1]))
+        kept.rename(out / "done.txt")
+        return {}
+
+
 STAGES = {
     "one": Words(),
     "two": Words(text="c" * 1000),
@@ -80,6 +101,7 @@ STAGES = {
     "judge": Judge(policy="model"),
     "said": Said(judge="judge"),
 }
+LONG = {"steps": Steps()}
 
 
 def place(url):
@@ -94,11 +116,11 @@ def work(url, name):
     runtime = Runtime(progress=here.progress)
     if name == "all":
         return run(STAGES, here.root, runtime, around=here.around)
-    return run_one(STAGES, here.root, runtime, name, around=here.around)
+    return run_one(STAGES | LONG, here.root, runtime, name, around=here.around)
 
 
 def main():
-    lease.BEAT = float(os.environ.get("BEAT", "1"))
+    lease.BEAT, parts.EVERY = float(os.environ.get("BEAT", "1")), 0.1
     carried, put, get = [], Bucket.put, Bucket.get
 
     def watched_put(self, local, path, moved):

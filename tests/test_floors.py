@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "posttrain"
 FLOORS = {
     0: "__init__ errors rows files formats trees turns spec lora progress lazy pipeline stats gates bundled dataset "
     "judge constitution redteam agreement feedback store comparisons calibration listen parallel cost "
-    "remote bucket lease",
+    "remote",
     1: "objectives",
     2: "render packing kernels attention head model shards train preflight mapped quantized sampler evals locate "
     "reward_model reward_judge rl",

@@ -14,12 +14,13 @@ import made_run
 import pytest
 from typer.testing import CliRunner
 
-from posttrain import cli, lease, remote, report
-from posttrain.bucket import Bucket, bucket, told
+from posttrain import cli, remote, report
 from posttrain.errors import UserError
 from posttrain.export import export
 from posttrain.locate import model_folder
 from posttrain.pipeline import Record, Runtime, plan, run, run_one
+from posttrain.remote import lease, parts
+from posttrain.remote.bucket import Bucket, bucket, told
 from posttrain.report.diff import diff
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def server():
     running.stop()
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
 def url(request, tmp_path, monkeypatch):
     """An empty store."""
     if request.param == "file":
@@ -179,6 +180,71 @@ def test_a_killed_process_does_not_lock_out_its_own_machine(tmp_path):
     code, said, _ = on(tmp_path, "b", url, "one", BEAT="1000")
     assert code == 2 and "is working on this stage" in said
     assert on(tmp_path, "a", url, "one", BEAT="1000")[0] == 0
+
+
+def test_another_machine_goes_on_from_the_checkpoint_of_a_lost_one(url, tmp_path, monkeypatch):
+    lost = start(tmp_path, "a", url, "steps", MISHAP="slow 3", BEAT="0.2")
+    store = bucket(f"{url}/words")
+    until = time.monotonic() + 60
+    while not [n for n in store.sizes(".parts") if n.endswith(".json")] and time.monotonic() < until:
+        time.sleep(0.1)
+    lost.kill()
+    lost.communicate()
+    time.sleep(0.2 * lease.STALE)
+    code, said, _ = on(tmp_path, "b", url, "steps", BEAT="0.2")
+    assert code == 0 and "goes on from the checkpoint" in said
+    here = seen_by(tmp_path, "c", url, monkeypatch)
+    (name,) = (n for n in here.lists if n.startswith("steps-"))
+    done = (here.whole(name) / "done.txt").read_text().split()
+    assert len(done) == 3 and done[0] == "a" and done[-1] == "b"
+    assert store.sizes(".parts") == {}
+
+
+def test_a_checkpoint_is_caught_at_rest_and_the_further_one_counts(tmp_path, monkeypatch):
+    store, said = bucket(f"file://{tmp_path}/store"), []
+    held = lease.take(store, ".locks/s.json", "m", said.append)
+    a, b = tmp_path / "a", tmp_path / "b"
+    (a / "s.part").mkdir(parents=True)
+    b.mkdir()
+    keeper = parts.Keeper(store, a, "s", held, said.append)
+
+    def write(**texts):
+        for name, text in texts.items():
+            (a / "s.part" / name).write_text(text)
+
+    write(best="one", weights="1" * 10)
+    keeper.push()
+    first = store.sizes(".parts/s")
+    copy = parts._copy
+
+    def while_writing(*args):
+        copy(*args)
+        write(weights="2" * 10)
+
+    write(weights="3" * 10)
+    with monkeypatch.context() as busy:
+        busy.setattr(parts, "_copy", while_writing)
+        keeper.push()
+    assert store.sizes(".parts/s") == first  # nothing was published of a moment that was none
+    keeper.push()
+    assert len(first) == 2 == len(store.sizes(".parts/s")) == len(first.keys() | store.sizes(".parts/s")) - 1
+    parts.resume(store, b, "s", said.append)
+    assert {p.name: p.read_text() for p in (b / "s.part").iterdir()} == {"best": "one", "weights": "2" * 10}
+    (b / "s.part" / "weights").write_text("4" * 10)
+    parts.resume(store, b, "s", said.append)
+    assert (b / "s.part" / "weights").read_text() == "4" * 10  # it went on from the store's, and further
+    keeper.push()
+    write(weights="5" * 10)
+    keeper.push()
+    parts.resume(store, b, "s", said.append)
+    assert (b / "s.part" / "weights").read_text() == "5" * 10
+    for path in (tmp_path / "store" / ".parts" / "s").iterdir():
+        path.write_text("damaged")
+    shutil.rmtree(b / "s.part")
+    parts.resume(store, b, "s", said.append)
+    assert not (b / "s.part").exists() and "is not whole" in said[-1]
+    keeper.end()
+    held.end()
 
 
 def test_who_lost_the_lease_publishes_nothing(tmp_path, monkeypatch):
@@ -337,10 +403,10 @@ def test_missing_keys_are_one_message(server, tmp_path, monkeypatch):
 
 
 def test_what_passes_is_tried_again_and_bugs_stay_bugs(monkeypatch):
-    monkeypatch.setattr("posttrain.bucket.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("posttrain.remote.bucket.WAITS", (0.0, 0.0))
     store, failures = bucket("memory://tried"), [TimeoutError(), TimeoutError()]
     write = store.fs.pipe_file
-    monkeypatch.setattr(store.fs, "pipe_file", lambda *a: failures and _raise(failures.pop()) or write(*a))
+    monkeypatch.setattr(store.fs, "pipe_file", lambda *a: (failures and _raise(failures.pop())) or write(*a))
     store.write("x", b"1")
     assert store.read("x") == b"1" and not failures
     with pytest.raises(TypeError), told("memory://tried"):

@@ -40,7 +40,7 @@ class Difference:
 
 
 def diff(a: Path | str, b: Path | str) -> str:
-    """Of folders or URLs: text for a terminal: one table for each kind of fact that differs. UserError when a folder holds no records."""
+    """Of folders or URLs, for a terminal: a table for each kind of fact that differs. UserError without records."""
     found = list(differences(*(records(remote.local(x, light=False)) for x in (a, b))))
     if not found:
         return f"no difference between {a} and {b}"

@@ -126,7 +126,7 @@ def bucket(url: str) -> Bucket:
 
 @contextmanager
 def told(url: str, doing: str = "") -> Iterator[None]:
-    """Whatever the store's driver raises inside becomes one message. A full disk and bugs of ours stay what they are."""
+    """Whatever the store's driver raises inside becomes one message; a full disk and bugs of ours stay."""
     try:
         yield
     except (UserError, TypeError, AttributeError, KeyError, AssertionError):
@@ -141,12 +141,18 @@ def told(url: str, doing: str = "") -> Iterator[None]:
 def _reason(error: Exception) -> tuple[str, str]:
     name, text = type(error).__name__, (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, PermissionError) or any(key in name for key in KEYS):
-        return f"no permission ({text})", "check the credentials of this machine, and that they may read and write there"
+        return (
+            f"no permission ({text})",
+            "check the credentials of this machine, and that they may read and write there",
+        )
     if isinstance(error, FileNotFoundError):
         return "there is no such bucket or folder", "check its name, or make it"
     if "Connect" in name or isinstance(error, TimeoutError):
         return f"the store cannot be reached ({text:.160})", "check the address and the network; then run it again"
-    return f"the store cannot be used ({name}: {text:.160})", "run the same command again; what was carried over is kept"
+    return (
+        f"the store cannot be used ({name}: {text:.160})",
+        "run the same command again; what was carried over is kept",
+    )
 
 
 def tried(work: Callable[[], T]) -> T:

@@ -15,9 +15,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from posttrain.bucket import Bucket, tried
 from posttrain.errors import UserError
 from posttrain.progress import clock
+from posttrain.remote.bucket import Bucket, tried
 
 BEAT = float(os.environ.get("POSTTRAIN_HEARTBEAT", "30"))  # seconds between signs of life
 STALE = 10  # beats without one, and the lease is anybody's
@@ -112,7 +112,7 @@ def _read(bucket: Bucket, path: str) -> dict[str, Any] | None:
         if data is None:
             return None
         try:
-            found = json.loads(data)
+            found: dict[str, Any] = json.loads(data)
             return {"host": "?", "pid": 0, "since": 0.0, "beat": 0.0, "mirror": "", "token": ""} | found
         except (ValueError, TypeError):
             time.sleep(0.2)

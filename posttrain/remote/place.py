@@ -3,46 +3,38 @@
     URL/<recipe>/<stage>-<fingerprint>/...          the artefact's files, as in a folder; record.json goes last
     URL/<recipe>/.files/<stage>-<fingerprint>.json  sizes and digests of them; what has such a list is finished
     URL/<recipe>/.locks/<stage>-<fingerprint>.json  who works on it (lease.py)
+    URL/<recipe>/.parts/                            checkpoints of what is not finished (parts.py)
 
 Planning fetches lists and records, a stage that runs fetches its inputs whole, a finished artefact is pushed. Artefacts
 do not change, so that a size tells whether a file has arrived; digests are compared on arrival. What a killed push
 carried over stays, the next run of any stage by this mirror carries the rest. What the store has counts: a local copy
 that another machine was faster with is thrown away. Links to other artefacts stay links, other links become files.
 
-Left out on purpose: deleting; several machines that train one stage together (they write one checkpoint: a shared
-folder); base models by URL in a recipe.
+Left out on purpose: deleting artefacts; several machines that train one stage together (they write one checkpoint, which needs
+a shared folder); base models by URL in a recipe.
 """
 
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from posttrain import bundled, lease, parallel
-from posttrain.bucket import Bucket, bucket, is_url, told
+from posttrain import bundled, parallel
 from posttrain.errors import UserError
 from posttrain.pipeline import AFTER, Record, Step, locked
 from posttrain.progress import Progress
+from posttrain.remote import lease, parts
+from posttrain.remote.bucket import Bucket, bucket, is_url, told
+from posttrain.remote.listing import Files, arrive, listed, sha
 
-LISTS, LOCKS, FETCH = ".files", ".locks", ".fetch"
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf", ".npy", ".npz")  # what a report or a plan never reads
-
-
-class Files(BaseModel):
-    """What an artefact consists of. files: name -> (bytes, SHA-256); links: name -> place in the run directory."""
-
-    files: dict[str, tuple[int, str]]
-    links: dict[str, str] = {}
-
-    def light(self) -> set[str]:
-        return {name for name in self.files if not name.endswith(WEIGHTS)}
+LISTS, LOCKS = ".files", ".locks"
 
 
 @dataclass
@@ -53,6 +45,8 @@ class Place:
     url: str = ""
     progress: Progress = field(default_factory=lambda: Progress("silent"))
     lists: dict[str, Files] = field(default_factory=dict)
+    held: lease.Lease = field(init=False)  # of the stage that runs now, and what pushes its checkpoints
+    keeper: parts.Keeper | None = None
 
     # ---- for the command line ----------------------------------------------------------------------------------------
 
@@ -117,14 +111,14 @@ class Place:
             held = parallel.led(lambda: self._before(step, folders, stack)) if self.url else False
             yield
             if held:
-                parallel.led(lambda: self._push(step.folder, self.held))
+                parallel.led(lambda: self._after(step.folder))
 
     def _before(self, step: Step, folders: Mapping[str, Path], stack: ExitStack) -> bool:
         """Whether the stage is to be pushed."""
         name = step.folder.name
         if name in self.lists:
             return False
-        self.held = stack.enter_context(self._leased(name))
+        self.held, self.keeper = stack.enter_context(self._leased(name)), None
         if name in self.lists:  # another machine has finished it by now
             return False
         edges = step.stage.edges().items()
@@ -133,7 +127,17 @@ class Place:
             self.whole(key)
         if step.stage.looks_back:
             self.light(_past(inputs, self.root))
+        if step.stage.resumes:
+            with told(self.url):
+                parts.resume(self.bucket, self.root, name, self.progress.say)
+            self.keeper = parts.Keeper(self.bucket, self.root, name, self.held, self.progress.say)
+            stack.callback(self.keeper.end)
         return True
+
+    def _after(self, folder: Path) -> None:
+        if self.keeper:
+            self.keeper.end()
+        self._push(folder, self.held)
 
     @contextmanager
     def _leased(self, name: str) -> Iterator[lease.Lease]:
@@ -170,6 +174,7 @@ class Place:
             self.bucket.write(mark, text)
             self.bucket.remove(mark + ".part")
             self._mark(folder.name, text, files)
+            parts.forget(self.bucket, self.root, folder.name)
 
     def _moving(self, title: str, todo: Mapping[str, int]) -> Iterator[tuple[str, Callable[[float], None]]]:
         """Files one by one, with what to tell of their bytes; record.json is the last."""
@@ -198,7 +203,7 @@ class Place:
         record = folder / "record.json"
         if record.exists() and mark.is_file() and mark.read_bytes() == data:
             return
-        if record.exists() and _sha(record) != files.files["record.json"][1]:
+        if record.exists() and sha(record) != files.files["record.json"][1]:
             shutil.rmtree(folder)
         self._pull(name, only={"record.json"})
         self._mark(name, data, files)
@@ -221,7 +226,7 @@ class Place:
     def _pull(self, name: str, *, light: bool = False, only: set[str] | None = None) -> None:
         files, folder = self.lists[name], self.root / name
         wanted = only or (files.light() if light else set(files.files))
-        todo = {n: s for n, (s, _) in files.files.items() if n in wanted and not _there(folder / n, s)}
+        todo = {n: size for n, size in files.lacking(folder).items() if n in wanted}
         with told(f"{self.url}/{name}", "could not be fetched"):
             for file, moved in self._moving(f"fetch {name}", todo):
                 self._fetch(name, file, moved)
@@ -233,22 +238,12 @@ class Place:
                 self.whole(target.split("/")[0])
 
     def _fetch(self, name: str, file: str, moved: Callable[[float], None]) -> None:
-        """One file, which appears when its digest is right."""
-        size, digest = self.lists[name].files[file]
-        part = self.root / FETCH / f"{sha256(f'{name}/{file}'.encode()).hexdigest()[:20]}-{os.getpid()}"
-
-        def arrived() -> bool:
-            self.bucket.get(f"{name}/{file}", part, moved)
-            return _there(part, size) and _sha(part) == digest
-
-        if not (arrived() or arrived()):
-            part.unlink()
-            raise UserError(
-                "this file is not the one that was pushed (its digest differs)", where=f"{self.url}/{name}/{file}",
-                remedy=f"delete {self.url}/{LISTS}/{name}.json and run its stage again",
-            )  # fmt: skip
-        (self.root / name / file).parent.mkdir(parents=True, exist_ok=True)
-        part.replace(self.root / name / file)
+        what = self.lists[name].files[file]
+        try:
+            arrive(self.bucket, f"{name}/{file}", self.root / name / file, what, self.root / parts.SCRATCH, moved)
+        except UserError as error:
+            remedy = f"delete {self.url}/{LISTS}/{name}.json and run its stage again"
+            raise UserError(error.what, where=error.where, remedy=remedy) from None
 
     @cached_property
     def bucket(self) -> Bucket:
@@ -262,10 +257,8 @@ class Place:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".mirror-{uuid.uuid4().hex}")
             draft.write_text(uuid.uuid4().hex)
-            try:
+            with suppress(FileExistsError):
                 os.link(draft, path)
-            except FileExistsError:
-                pass
             draft.unlink()
         return path.read_text()
 
@@ -315,30 +308,7 @@ def local(what: str | Path, *, light: bool = True, progress: Progress | None = N
 def lacks(folder: Path) -> bool:
     """Whether this is an artefact of a mirror whose weights were not fetched."""
     mark = folder.parent / LISTS / f"{folder.name}.json"
-    return mark.is_file() and not all(_there(folder / n, s) for n, (s, _) in _list(mark).files.items())
-
-
-def _list(mark: Path) -> Files:
-    return Files.model_validate_json(mark.read_bytes())
-
-
-def listed(folder: Path, root: Path) -> Files:
-    """What a folder holds."""
-    files, links, top = {}, {}, root.resolve()
-
-    def visit(path: Path) -> None:
-        for p in sorted(path.iterdir()):
-            name = p.relative_to(folder).as_posix()
-            target = p.resolve()
-            if p.is_symlink() and any((a / "record.json").exists() for a in (target, *target.parents) if a.parent == top):
-                links[name] = target.relative_to(top).as_posix()
-            elif p.is_dir():
-                visit(p)
-            else:
-                files[name] = (p.stat().st_size, _sha(p))
-
-    visit(folder)
-    return Files(files=files, links=links)
+    return mark.is_file() and bool(Files.at(mark).lacking(folder))
 
 
 def _past(names: list[str], root: Path) -> list[str]:
@@ -352,12 +322,3 @@ def _past(names: list[str], root: Path) -> list[str]:
             record = Record.read(root / name)
             todo += [f"{s}-{p}" for e, prints in record.inputs.items() for s, p in zip(record.edges[e], prints)]
     return seen
-
-
-def _there(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _sha(path: Path) -> str:
-    with path.open("rb") as f:
-        return file_digest(f, "sha256").hexdigest()
