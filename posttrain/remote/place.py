@@ -10,8 +10,8 @@ do not change, so that a size tells whether a file has arrived; digests are comp
 carried over stays, the next run of any stage by this mirror carries the rest. What the store has counts: a local copy
 that another machine was faster with is thrown away. Links to other artefacts stay links, other links become files.
 
-Left out on purpose: deleting artefacts; several machines that train one stage together (they write one checkpoint, which needs
-a shared folder); base models by URL in a recipe.
+Left out on purpose: deleting artefacts; several machines that train one stage together (they write one checkpoint,
+which needs a shared folder); base models by URL in a recipe.
 """
 
 import os
