@@ -210,6 +210,21 @@ def test_another_machine_goes_on_from_the_checkpoint_of_a_lost_one(url, tmp_path
     assert store.sizes(".parts") == {}
 
 
+def test_a_stage_that_is_told_to_stop_leaves_its_checkpoint_in_the_store(tmp_path, monkeypatch):
+    url = f"file://{tmp_path}/store"
+
+    def stop(path, text):
+        path.write_text(text)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(machine, "write_text", stop)
+        with pytest.raises(KeyboardInterrupt):
+            near(tmp_path, "a", url, "steps", monkeypatch)
+    outcome = near(tmp_path, "b", url, "steps", monkeypatch)
+    assert (outcome.folders["steps"] / "done.txt").read_text() == "a b b"
+
+
 def test_a_checkpoint_is_caught_at_rest_and_the_further_one_counts(tmp_path, monkeypatch):
     store, said = bucket(f"file://{tmp_path}/store"), []
     held = lease.take(store, ".locks/s.json", "m", said.append)

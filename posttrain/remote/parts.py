@@ -4,8 +4,8 @@
     URL/<recipe>/.parts/<stage>-<fingerprint>/...   their bytes, called by their digests: what has not changed stays
 
 A moment is caught when no file changed while they were linked (large ones) or copied (small ones). A thread does this
-every EVERY seconds, and never for more than a fifth of the time. Left out on purpose: pushing when a stage is stopped,
-for a machine that is taken away leaves no time for it; what this machine did since is still in its own mirror.
+every EVERY seconds, and never for more than a fifth of the time; a stage that is told to stop pushes once more, as far
+as it is let. Left out on purpose: pushing only the changed parts of a file.
 """
 
 import os
@@ -39,12 +39,15 @@ class Keeper:
         wait = EVERY
         while not self.over.wait(wait):
             start = time.monotonic()
-            try:
-                with told(self.bucket.url, f"the checkpoint of {self.name} was not pushed"):
-                    self.push()
-            except (UserError, OSError) as error:  # the stage goes on, and so does the next try
-                self.say(str(error).splitlines()[0])
+            self._try()
             wait = max(EVERY, 4 * (time.monotonic() - start))
+
+    def _try(self) -> None:
+        try:
+            with told(self.bucket.url, f"the checkpoint of {self.name} was not pushed"):
+                self.push()
+        except (UserError, OSError) as error:  # the stage goes on, and so does the next try
+            self.say(str(error).splitlines()[0])
 
     def push(self) -> None:
         """Push what has changed, if anything has and nothing is changing."""
@@ -73,6 +76,13 @@ class Keeper:
                 self.bucket.remove(f"{PARTS}/{self.name}/{digest}")
         finally:
             shutil.rmtree(copy, ignore_errors=True)
+
+    def stopped(self) -> None:
+        """Ctrl-C, or SIGTERM of a scheduler: what was reached is pushed. A second one ends that."""
+        self.end()
+        self.over.clear()
+        self.say(f"{self.name}: stopped; its checkpoint is pushed, Ctrl-C leaves that out")
+        self._try()
 
     def end(self) -> None:
         self.over.set()

@@ -109,7 +109,12 @@ class Place:
         """What happens before and after a stage's work: lease, inputs; push. A stage that is done costs nothing."""
         with ExitStack() as stack:
             held = parallel.led(lambda: self._before(step, folders, stack)) if self.url else False
-            yield
+            try:
+                yield
+            except KeyboardInterrupt:
+                if held and self.keeper:  # rank 0
+                    self.keeper.stopped()
+                raise
             if held:
                 parallel.led(lambda: self._after(step.folder))
 
