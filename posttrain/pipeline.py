@@ -179,12 +179,7 @@ class Step:
     why: str
 
 
-Around = Callable[[Step, Mapping[str, Path]], AbstractContextManager[None]]  # step, folders of the stages before it
-
-
-def plain(step: Step, folders: Mapping[str, Path]) -> AbstractContextManager[None]:
-    """Around a stage of a run directory that is a folder there is nothing to do."""
-    return nullcontext()
+Around = Callable[[Step, Mapping[str, Path]], AbstractContextManager[None]]  # a step, the folders made before it
 
 
 def check(stages: Mapping[str, Stage]) -> None:
@@ -293,7 +288,7 @@ def run(
     *,
     steps: list[Step] | None = None,
     after: Callable[[str, Path], None] | None = None,
-    around: Around = plain,
+    around: Around | None = None,
 ) -> Outcome:
     """Run what is not done yet, in order. A stage behind a gate that did not pass is skipped, the others still run."""
     steps = steps if steps is not None else plan(stages, root)
@@ -308,7 +303,7 @@ def run(
                 blocked[step.name] = min(gates)
                 runtime.progress.say(f"{step.name}: not run, gate {min(gates)!r} did not pass")
                 continue
-            with around(step, folders):
+            with around(step, folders) if around else nullcontext():
                 record = _do(step, folders, runtime)
             folders[step.name] = step.folder
             if record.verdict != "pass":
@@ -318,7 +313,9 @@ def run(
         return Outcome(folders, stopped, {s: g for s, g in blocked.items() if s not in stopped})
 
 
-def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str, *, around: Around = plain) -> Outcome:
+def run_one(
+    stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str, *, around: Around | None = None
+) -> Outcome:
     """Run one stage against a run directory that others fill, for schedulers: its inputs must be finished there.
 
     Several stages may run at the same time, each by a process (or a machine with a shared file system) of its own.
@@ -339,7 +336,8 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
             return Outcome({}, {source: verdict}, {name: source})
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root, shared=True), locked(root, f".lock-{name}"), around(steps[name], folders):
+    outer = around(steps[name], folders) if around else nullcontext()
+    with locked(root, shared=True), locked(root, f".lock-{name}"), outer:
         record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})
