@@ -25,7 +25,7 @@ app = typer.Typer(
 STOPPED = "stopped; run the same command again to go on from here"
 USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which newer typer carries inside itself
 
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+RunsOption = Annotated[str, typer.Option("--runs", help="Folder that holds the runs, or a URL: s3://bucket/runs.")]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="stage.key=value, for example dpo.loss.beta=0.2")]
 
 
@@ -50,31 +50,33 @@ def common(
 def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
     overrides: OverridesArgument = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = "runs",
     bad_rows: Annotated[str, typer.Option(help="error: stop at a row that cannot be read; skip: list it.")] = "error",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the end.")] = False,
     only: Annotated[str, typer.Option(help="One stage, whose inputs are finished; for schedulers. No report.")] = "",
 ) -> None:
     """Run what is not done yet, then write the report."""
-    from posttrain import parallel, pipeline
+    from posttrain import parallel, pipeline, remote
     from posttrain import recipe as recipes
     from posttrain.progress import Progress
 
     with parallel.started():  # one process, or all those that torchrun started
         loaded = recipes.load(recipe, [*(overrides or []), *_bad_rows(recipe, bad_rows)])
         progress = Progress("silent" if quiet or parallel.rank() else "auto")
-        root = runs / loaded.name
+        place = remote.place(runs, loaded.name, progress)
+        parallel.led(place.known)
+        parallel.led(place.settle)
         if only:
-            outcome = pipeline.run_one(loaded.stages, root, loaded.start(progress), only)
+            outcome = pipeline.run_one(loaded.stages, place.root, loaded.start(progress), only, around=place.around)
         else:
-            outcome = pipeline.run(loaded.stages, root, loaded.start(progress))
+            outcome = pipeline.run(loaded.stages, place.root, loaded.start(progress), around=place.around)
         if parallel.rank():
             return
     if only:
-        end_one(only, outcome)
+        end_one(only, place, outcome)
         return
-    pipeline.write_text(root / "recipe.yaml", _resolved(loaded))
-    finish(loaded, root, outcome)
+    pipeline.write_text(place.root / "recipe.yaml", _resolved(loaded))
+    finish(loaded, place, outcome)
 
 
 def _bad_rows(recipe: str, choice: str) -> list[str]:
@@ -95,10 +97,10 @@ def _resolved(loaded: Any) -> str:
     return "".join(lines) + str(loaded.text)
 
 
-def end_one(name: str, outcome: Any) -> None:
+def end_one(name: str, place: Any, outcome: Any) -> None:
     """Where the one stage's artefact is; a gate's exit code."""
     if name in outcome.folders:
-        typer.echo(f"{name}: {outcome.folders[name]}")
+        typer.echo(f"{name}: {place.shown(outcome.folders[name])}")
     _exit_code(outcome)
 
 
@@ -109,17 +111,20 @@ def _exit_code(outcome: Any) -> None:
         raise typer.Exit(3)
 
 
-def finish(loaded: Any, root: Path, outcome: Any) -> None:
+def finish(loaded: Any, place: Any, outcome: Any) -> None:
     """Write the report, print where it is, and end with the gate's exit code."""
     from posttrain import report
 
+    root = place.root
+    place.light([folder.name for folder in outcome.folders.values()])
     page = report.write(root, loaded.name, _resolved(loaded), outcome.folders, outcome, loaded.runtime.price_per_hour)
     for line in report.examples(outcome.folders):
         typer.echo(line)
     for name, folder in outcome.folders.items():
         if loaded.stages[name].makes == "release":
-            typer.echo(f"released model: {folder / 'model'}")
-    typer.echo(f"report: {page}")
+            typer.echo(f"released model: {place.shown(folder / 'model')}")
+    place.publish(root / "recipe.yaml", page)
+    typer.echo(f"report: {page}" + (f", {place.shown(page)}" if place.url else ""))
     for gate, verdict in outcome.stopped.items():
         typer.echo(f"gate {gate!r}: {verdict}; not run because of it: {', '.join(outcome.skipped) or 'nothing'}")
     _exit_code(outcome)
@@ -129,24 +134,26 @@ def finish(loaded: Any, root: Path, outcome: Any) -> None:
 def plan(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
     overrides: OverridesArgument = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = "runs",
 ) -> None:
     """Say what would run, and why.
 
-    Touches neither weights nor network.
+    Touches no weights, and no network but the records of a URL.
     """
-    from posttrain import pipeline
+    from posttrain import pipeline, remote
     from posttrain import recipe as recipes
 
     loaded = recipes.load(recipe, overrides or [])
-    steps = pipeline.plan(loaded.stages, runs / loaded.name)
+    place = remote.place(runs, loaded.name)
+    place.known()
+    steps = pipeline.plan(loaded.stages, place.root)
     width = max(len(s.name) for s in steps)
     for step in steps:
         state = {"done": "done  ", "run": "run   ", "resume": "resume"}[step.state]
         kind = getattr(step.stage, "type", "")
         typer.echo(f"{state}  {step.name:<{width}}  {kind:<12} {step.fingerprint}  {step.why}".rstrip())
     todo = sum(s.state != "done" for s in steps)
-    typer.echo(f"{todo} of {len(steps)} stages to run in {runs / loaded.name}")
+    typer.echo(f"{todo} of {len(steps)} stages to run in {place.shown(place.root)}")
 
 
 @app.command()
@@ -172,8 +179,8 @@ def show(
 
 @app.command()
 def diff(
-    a: Annotated[Path, typer.Argument(help="A run folder, or a stage folder in it.")],
-    b: Annotated[Path, typer.Argument(help="The other one.")],
+    a: Annotated[str, typer.Argument(help="A run folder or URL, or a stage folder in it.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
 ) -> None:
     """Print what differs between two runs.
 

@@ -19,6 +19,7 @@ EXTRAS = {  # module -> (what it is for, how to get it)
     "pyarrow": ("Parquet files", "pip install 'posttrain[parquet]'"),
     "datasets": ("data sets by Hugging Face id", "pip install 'posttrain[hub]'"),
     "uvicorn": ("posttrain serve", "pip install 'posttrain[serve]'"),
+    "s3fs": ("runs in S3, --runs s3://", "pip install 'posttrain[s3]'"),
     "httpx": ("judges and samplers behind a server", "pip install 'posttrain[endpoint]'"),
 }
 

@@ -1,19 +1,24 @@
 """From what a person types to a model folder: a bundled model, a run, a stage folder, a model folder, or a hub id.
 
+A run or a stage may be a URL; the weights are then fetched into the run's mirror (remote.py).
+
 Left out on purpose: choosing among several runs; a run's newest release or last policy is what people mean.
 """
 
 from pathlib import Path
 
-from posttrain import bundled
+from posttrain import bundled, remote
 from posttrain.errors import UserError, nearest
 from posttrain.pipeline import Record
+from posttrain.progress import Progress
 
 WHAT = "give a run folder such as runs/assistant, a stage folder in it, or a folder with config.json"
 
 
 def model_folder(name: str, revision: str | None = None) -> Path:
     """The Hugging Face folder that `name` means. Raises UserError when there is none."""
+    if remote.is_url(name):
+        return _fetched(name)
     folder = Path(name).expanduser()
     if name in bundled.MODELS or not folder.is_dir():
         return find(name, revision)
@@ -21,17 +26,33 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         return folder
     if (folder / "model" / "config.json").exists():
         return folder / "model"
-    records = [Record.read(p.parent) for p in folder.glob("*/record.json")]
-    for makes in ("release", "policy"):
-        ready = [r for r in records if r.makes == makes]
-        if ready:
-            last = max(ready, key=lambda r: r.started)
-            return model_folder(str(folder / f"{last.stage}-{last.fingerprint}"))
+    if last := newest(folder):
+        return model_folder(str(last))
     inner = sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")})
     raise UserError(
         "these are runs, say which one" if inner else "there is no model here", where=str(folder),
         remedy=f"one of {', '.join(str(folder / name) for name in inner[:8])}" if inner else WHAT,
     )  # fmt: skip
+
+
+def newest(run: Path) -> Path | None:
+    """The folder of a run's newest release, or of its newest policy."""
+    records = [Record.read(p.parent) for p in run.glob("*/record.json")]
+    for makes in ("release", "policy"):
+        ready = [r for r in records if r.makes == makes]
+        if ready:
+            last = max(ready, key=lambda r: r.started)
+            return run / f"{last.stage}-{last.fingerprint}"
+    return None
+
+
+def _fetched(url: str) -> Path:
+    """The same behind a URL: records first, then the one artefact whole."""
+    place, stage = remote.found(url, Progress("auto"))
+    folder = place.root / stage if stage else newest(place.root)
+    if folder is None:
+        raise UserError("there is no model in this run", where=url, remedy="give a run that has trained one")
+    return model_folder(str(place.whole(folder.name)))
 
 
 def find(model: str, revision: str | None = None) -> Path:

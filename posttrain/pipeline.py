@@ -4,7 +4,8 @@ A run is a directory. runs/<recipe>/<stage>-<fingerprint>/ holds the stage's out
 record exists is done; changing a knob, an input or the data changes the fingerprint, hence the directory. While a
 stage works its directory is called <stage>-<fingerprint>.part, which is where a killed stage finds its checkpoint.
 
-Left out on purpose: schedulers, parallel stages, remote stores, deletion of old artefacts. Nothing else orchestrates.
+Left out on purpose: schedulers, parallel stages, deletion of old artefacts, run directories behind URLs (remote.py goes
+around a stage through the hook `around`). Nothing else orchestrates.
 """
 
 import fcntl
@@ -13,7 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,7 @@ class Stage(BaseModel):
     makes: ClassVar[Kind]
     version: ClassVar[int] = 1  # raise by hand when the meaning of the output changes
     resumes: ClassVar[bool] = False  # True: a killed stage finds its own files again in `out`
+    looks_back: ClassVar[bool] = False  # True: it reads records and logs of what its inputs were made of
     together: ClassVar[bool] = False  # True: all processes of a run work on it (parallel.py); else the first one alone
     places: ClassVar[frozenset[str]] = frozenset()  # knobs that say where something is; identity() says what it is
 
@@ -174,6 +176,9 @@ class Step:
     why: str
 
 
+Around = Callable[[Step, Mapping[str, Path]], AbstractContextManager[None]]  # a step, the folders made before it
+
+
 def fingerprint(stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]) -> str:
     """10 hex digits over the stage's type, version, knobs, input fingerprints and outside digests."""
     inputs = {edge: prints for edge, prints in inputs.items() if prints}
@@ -256,6 +261,7 @@ def run(
     *,
     steps: list[Step] | None = None,
     after: Callable[[str, Path], None] | None = None,
+    around: Around | None = None,
 ) -> Outcome:
     """Run what is not done yet, in order. A stage behind a gate that did not pass is skipped, the others still run."""
     steps = steps if steps is not None else plan(stages, root)
@@ -270,7 +276,7 @@ def run(
                 blocked[step.name] = min(gates)
                 runtime.progress.say(f"{step.name}: not run, gate {min(gates)!r} did not pass")
                 continue
-            with in_stage(step.name):
+            with in_stage(step.name), around(step, folders) if around else nullcontext():
                 record = _do(step, folders, runtime)
             folders[step.name] = step.folder
             if record.verdict != "pass":
@@ -280,7 +286,9 @@ def run(
         return Outcome(folders, stopped, {s: g for s, g in blocked.items() if s not in stopped})
 
 
-def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str) -> Outcome:
+def run_one(
+    stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str, *, around: Around | None = None
+) -> Outcome:
     """Run one stage against a run directory that others fill, for schedulers: its inputs must be finished there.
 
     Several stages may run at the same time, each by a process (or a machine with a shared file system) of its own.
@@ -301,7 +309,8 @@ def run_one(stages: Mapping[str, Stage], root: Path, runtime: Runtime, name: str
             return Outcome({}, {source: verdict}, {name: source})
         folders[source] = folder
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root, shared=True), locked(root, f".lock-{name}"), in_stage(name):
+    outer = around(steps[name], folders) if around else nullcontext()
+    with locked(root, shared=True), locked(root, f".lock-{name}"), in_stage(name), outer:
         record = _do(steps[name], folders, runtime)
     stopped: dict[str, Verdict] = {} if record.verdict == "pass" else {name: record.verdict}
     return Outcome({name: steps[name].folder}, stopped, {})

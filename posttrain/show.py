@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from posttrain import bundled, files, formats, trace
+from posttrain import bundled, files, formats, remote, trace
 from posttrain.errors import UserError, nearest
 from posttrain.formats import KindName, Loaded
 from posttrain.pipeline import Record
@@ -35,7 +35,7 @@ def show(
 ) -> None:
     """what: a data file, bundled:name, a hub id, a stage folder or a run folder. UserError when it is none of them."""
     console = console or Console(highlight=False, soft_wrap=True)
-    folder = Path(what).expanduser()
+    folder = remote.local(what)
     if what in bundled.MODELS or ((folder / "config.json").exists() and not (folder / "record.json").exists()):
         _model(what, console)
     elif (folder / "record.json").exists():
@@ -105,8 +105,8 @@ def _chain(folder: Path, console: Console) -> None:
 
 def told(what: str, *, vote: str = "", row: str = "", console: Console | None = None) -> None:
     """What became of a vote or a row of a run. UserError when the run has none of that name."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    for line in trace.vote(Path(what), vote) if vote else trace.row(Path(what), row):
+    console, folder = console or Console(highlight=False, soft_wrap=True), remote.local(what)
+    for line in trace.vote(folder, vote) if vote else trace.row(folder, row):
         console.print(line, markup=False)
 
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from posttrain import remote
 from posttrain.errors import UserError
 from posttrain.feedback import Filters, Frozen, Made, frozen, to_rows
 from posttrain.pipeline import Record
@@ -140,7 +141,7 @@ def weights(node: Node) -> str:
         with path.open("rb") as f:
             while block := f.read(1 << 22):
                 total.update(block)
-    return total.hexdigest() if files else "(gone)"
+    return total.hexdigest() if files else "(not fetched)" if remote.lacks(node.folder) else "(gone)"
 
 
 def snapshot_lines(votes: Votes) -> Iterator[str]:

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "posttrain"
 FLOORS = {
     0: "__init__ errors rows files formats trees turns spec lora progress lazy pipeline stats gates bundled dataset "
-    "edges judge constitution redteam agreement feedback store comparisons calibration listen parallel cost finite",
+    "edges judge constitution redteam agreement feedback store comparisons calibration listen parallel cost finite "
+    "remote",
     1: "objectives",
     2: "render packing kernels attention head model shards train preflight mapped quantized sampler evals locate "
     "reward_model reward_judge rl",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from posttrain import remote
 from posttrain.errors import UserError
 from posttrain.pipeline import Record
 from posttrain.progress import clock
@@ -38,9 +39,9 @@ class Difference:
     change: str = ""
 
 
-def diff(a: Path, b: Path) -> str:
-    """Text for a terminal: one table for each kind of fact that differs. UserError when a folder holds no records."""
-    found = list(differences(records(a), records(b)))
+def diff(a: Path | str, b: Path | str) -> str:
+    """Of folders or URLs, for a terminal: a table for each kind of fact that differs. UserError without records."""
+    found = list(differences(*(records(remote.local(x, light=False)) for x in (a, b))))
     if not found:
         return f"no difference between {a} and {b}"
     blocks = [f"a  {a}\nb  {b}"]

@@ -41,6 +41,7 @@ class Release(Stage):
     """name: how the model is called in its card. base_licence: the licence of the weights it started from."""
 
     makes: ClassVar[Kind] = "release"
+    looks_back: ClassVar[bool] = True
 
     type: Literal["release"] = "release"
     policy: Annotated[str, Ref("policy")]
