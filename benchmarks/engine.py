@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import torch
 
-from posttrain.model import Model, load_model
+from posttrain.loading import load_model
+from posttrain.model import Model
 from posttrain.packing import Branch, Doc, Pack, build, plan, size
 from posttrain.pipeline import Runtime
 from posttrain.progress import Progress

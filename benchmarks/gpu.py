@@ -63,8 +63,9 @@ def made(options: argparse.Namespace) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
+    from posttrain.loading import choose, with_lora
     from posttrain.lora import Lora
-    from posttrain.model import Model, choose, with_lora
+    from posttrain.model import Model
     from posttrain.pipeline import Runtime
 
     device, dtype, said = choose(Runtime(device=options.device, precision=options.precision))
@@ -113,7 +114,7 @@ def trained(
     model: Any, docs: list[Any], counts: list[float], loss: Any, options: argparse.Namespace, clock: Any, **more: Any
 ) -> dict[str, Any]:
     """The loop itself over `docs`; seconds and tokens of every step after the warm-up."""
-    from posttrain import packing, train
+    from posttrain import adamw, packing, train
 
     rows = train.Rows([packing.size(d) for d in docs], counts, [str(i) for i in range(len(docs))])
     steps, batches = train.schedule(
@@ -123,7 +124,7 @@ def trained(
     model.compile(max(60, steps))
     with tempfile.TemporaryDirectory() as out:
         train.train(
-            model, rows, loss, optim=train.Optim(1e-6, clip=1.0), steps=steps, batches=more.pop("batches", batches),
+            model, rows, loss, optim=adamw.Optim(1e-6, clip=1.0), steps=steps, batches=more.pop("batches", batches),
             out=Path(out), progress=clock, **more,
         )  # fmt: skip
     pieces = clock.pieces("train")

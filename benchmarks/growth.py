@@ -26,8 +26,9 @@ from big_data import measure
 from our_side import Clock
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from posttrain import bundled, packing, train
-from posttrain.model import Model, choose, keep_memory
+from posttrain import adamw, bundled, packing, train
+from posttrain.loading import choose, keep_memory
+from posttrain.model import Model
 from posttrain.pipeline import Runtime, peak_gib
 from posttrain.stages.sft import token_loss
 
@@ -62,7 +63,7 @@ def point(precision: str, width: int, layers: int, length: int, pack: int) -> di
     clock.watch()
     with tempfile.TemporaryDirectory() as out:
         steps, batches = train.schedule(rows, micro_tokens=pack, batch_tokens=pack, epochs=1, steps=STEPS, seed=0)
-        train.train(model, rows, loss, optim=train.Optim(1e-4), steps=steps, batches=batches, out=Path(out),
+        train.train(model, rows, loss, optim=adamw.Optim(1e-4), steps=steps, batches=batches, out=Path(out),
                     progress=clock)  # fmt: skip
     seconds = clock.pieces("train")["seconds"][1:]
     parameters = sum(p.numel() for p in model.parameters())

@@ -81,8 +81,8 @@ def sampled(records: Sequence[Mapping[str, Any]], model: str, file: Path) -> dic
     """key -> answer; kept in the file, drawn at temperature 0.7 when it is not there."""
     if file.exists():
         return dict(json.loads(line) for line in file.read_text().splitlines())
+    from posttrain.loading import load_model
     from posttrain.locate import model_folder
-    from posttrain.model import load_model
     from posttrain.pipeline import Runtime
     from posttrain.render import load_chat
     from posttrain.sampler import Sampling

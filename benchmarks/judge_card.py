@@ -67,8 +67,8 @@ def script(rows: Sequence[Labelled], right: float) -> Any:
 
 
 def local(model: str) -> Asker:
+    from posttrain.loading import load_model
     from posttrain.locate import model_folder
-    from posttrain.model import load_model
     from posttrain.pipeline import Runtime
     from posttrain.render import load_chat
     from posttrain.sampler.asking import Weights

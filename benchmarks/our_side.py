@@ -25,7 +25,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from posttrain import packing
-from posttrain.model import choose
+from posttrain.loading import choose
 from posttrain.pipeline import Inputs, Runtime, peak_gib
 from posttrain.progress import Progress, Tick
 from posttrain.stages.preference import Preference

@@ -69,7 +69,7 @@ def sign(items: list[Any]) -> list[float]:
 
 def ensemble(home: Path, name: str, policy: str, count: int, seed: int) -> None:
     """Four heads that learned from `count` pairs of a policy's answers which one gold prefers, in home / name."""
-    from posttrain.model import load_model
+    from posttrain.loading import load_model
     from posttrain.sampler import Sampling
     from posttrain.sampler.local import Local
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from posttrain import bundled, packing, parallel, train
-from posttrain.model import load_model
+from posttrain import adamw, bundled, packing, parallel, train
+from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
 from posttrain.progress import Progress
 from posttrain.stages.sft import token_loss
@@ -48,7 +48,7 @@ def timed(precision: str, steps: int) -> tuple[float, float]:
             _, batches = train.schedule(rows, micro_tokens=MICRO, batch_tokens=BATCH, epochs=1, steps=count, seed=0)
             parallel.gather(None)
             started, busy = time.perf_counter(), time.process_time()
-            cursor = train.train(model, rows, loss, optim=train.Optim(1e-4), steps=count, batches=batches,
+            cursor = train.train(model, rows, loss, optim=adamw.Optim(1e-4), steps=count, batches=batches,
                                  out=Path(parallel.agreed(out)), progress=Progress("silent"))  # fmt: skip
             tokens = cursor.tokens
     wall = time.perf_counter() - started

@@ -124,7 +124,7 @@ def prompts(given: argparse.Namespace) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def answers(model: Path, asked: Sequence[Prompt], n: int, seed: int) -> list[list[str]]:
-    from posttrain.model import load_model
+    from posttrain.loading import load_model
     from posttrain.render import load_chat
     from posttrain.sampler import Sampling
     from posttrain.sampler.local import Local

@@ -37,7 +37,7 @@ class Speaker:
 
 
 def load(name: str, *, temperature: float, max_new: int) -> Speaker:
-    from posttrain.model import load_model
+    from posttrain.loading import load_model
     from posttrain.pipeline import Runtime
     from posttrain.render import load_chat
     from posttrain.sampler import Sampling

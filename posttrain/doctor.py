@@ -52,7 +52,7 @@ def _torch() -> Iterator[str]:
     import torch
 
     from posttrain import kernels
-    from posttrain.model import choose
+    from posttrain.loading import choose
     from posttrain.pipeline import Runtime
 
     device, _, said = choose(Runtime())

@@ -164,8 +164,8 @@ def sampled(
 
 def answers(name: str, prompts: Sequence[Prompt], seed: int, temperature: float, max_new: int, say: Say) -> list[str]:
     """One answer of a model to each prompt."""
+    from posttrain.loading import load_model
     from posttrain.locate import model_folder
-    from posttrain.model import load_model
     from posttrain.pipeline import Runtime
     from posttrain.progress import Progress
     from posttrain.render import load_chat

@@ -21,18 +21,9 @@ from torch import Tensor, nn
 from posttrain import attention, packing, parallel, shards
 from posttrain.errors import UserError
 from posttrain.head import wide
+from posttrain.loading import check_source, choose, explained, keep_memory, memory_hint, with_lora
 from posttrain.lora import Lora
-from posttrain.model import (
-    Model,
-    check_source,
-    choose,
-    explained,
-    keep_memory,
-    layers_of,
-    memory_hint,
-    quiet,
-    with_lora,
-)
+from posttrain.model import Model, layers_of, quiet
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
 from posttrain.render import Chat

@@ -12,7 +12,7 @@ from test_learner import FP32, learner
 from posttrain import packing
 from posttrain.errors import UserError
 from posttrain.judge.base import Rule
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.progress import Progress
 from posttrain.render import load_chat

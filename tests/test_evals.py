@@ -238,7 +238,7 @@ def test_likelihood_is_the_plain_models(folder):
     import torch
     import transformers
 
-    from posttrain.model import load_model
+    from posttrain.loading import load_model
     from posttrain.render import load_chat
 
     chat = load_chat(folder)

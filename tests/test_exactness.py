@@ -12,8 +12,8 @@ import test_learner as learners
 import tiny
 import torch
 
-from posttrain import cli, train
-from posttrain.model import choose, load_model
+from posttrain import adamw, cli, train
+from posttrain.loading import choose, load_model
 from posttrain.pipeline import Record, Runtime
 from posttrain.progress import Progress
 from posttrain.report import collect
@@ -106,7 +106,7 @@ def test_policy_and_critic_leave_a_rollout_out_together(home, tmp_path, kind, wh
 
     work.after = watched
     cursor = train.train(
-        model, work.rows, work.loss, optim=train.Optim(1e-2, "constant"), steps=2, batches=batches(), out=tmp_path,
+        model, work.rows, work.loss, optim=adamw.Optim(1e-2, "constant"), steps=2, batches=batches(), out=tmp_path,
         progress=Progress("silent"), live=work, not_finite="skip",
     )  # fmt: skip
     left, learned = cursor.log

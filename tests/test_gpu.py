@@ -14,6 +14,7 @@ import tiny
 import torch
 
 from posttrain import attention, head
+from posttrain.adamw import Master, Optim
 from posttrain.model import Model
 from posttrain.packing import Branch, Doc, build
 from posttrain.render import load_chat
@@ -24,7 +25,6 @@ from posttrain.sampler.graphs import Steps, rounded
 from posttrain.sampler.local import Local
 from posttrain.serve.engine import make_room
 from posttrain.stages.sft import token_loss
-from posttrain.train import Master, Optim
 
 GPU = torch.device("meta")
 CHAT = Doc([], [Branch(list(range(20, 60)), [i > 9 for i in range(40)])])

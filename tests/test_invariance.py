@@ -16,8 +16,8 @@ import tiny
 import torch
 from test_parallel import same_curves
 
-from posttrain import packing, train
-from posttrain.model import load_model
+from posttrain import adamw, packing, train
+from posttrain.loading import load_model
 from posttrain.objectives import policy, preference, reward, supervised, unpaired
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.render import load_chat
@@ -87,7 +87,7 @@ def gradients(model, rows, loss, *, before=None, **_):
     rng = random.Random(len(rows.sizes))
     budgets = [LARGEST, max(rows.sizes), *(rng.randint(max(rows.sizes), sum(rows.sizes)) for _ in range(2))]
     for seed, budget in enumerate(budgets):
-        master = train.Master(list(model.parameters()), train.Optim(1.0))
+        master = adamw.Master(list(model.parameters()), adamw.Optim(1.0))
         plan = packing.plan(rows.sizes, budget, seed=seed)
         if before:
             before(plan)
@@ -158,7 +158,7 @@ def test_micro_batches_change_nothing_of_a_policy_loss(home, knobs):
 
 def taken(model, work, micro):
     layer = list(work.critic.layer.parameters()) if isinstance(work.critic, Trunk) else []
-    master = train.Master([*model.parameters(), *layer], train.Optim(1.0))
+    master = adamw.Master([*model.parameters(), *layer], adamw.Optim(1.0))
     total = sum(work.rows.counts[i] for indices in micro for i in indices)
     for indices in micro:
         work.loss(indices, total)[0].backward()

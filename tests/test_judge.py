@@ -22,7 +22,7 @@ from posttrain.judge.base import Answered
 from posttrain.judge.card import Card, Labelled, Thresholds
 from posttrain.judge.llm import CLAMP, Compared, Criterion, Pairwise, Panel, Preferred, Rubric, letter_of
 from posttrain.judge.winrate import win_rate
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
 from posttrain.render import load_chat
 from posttrain.rows import Message, Messages, Pair, read_jsonl

@@ -8,15 +8,16 @@ import torch
 from pydantic import TypeAdapter
 
 from posttrain import packing
+from posttrain.adamw import Master, Optim
 from posttrain.errors import UserError
-from posttrain.model import Model, load_model
+from posttrain.loading import load_model
+from posttrain.model import Model
 from posttrain.pipeline import Runtime
 from posttrain.rl.algorithms import ALGORITHMS, AnyAlgorithm
 from posttrain.rl.critic import Separate, Trunk, separate
 from posttrain.rl.learner import How, Learner, Running, units
 from posttrain.rl.rollout import Ask, Group
 from posttrain.rows import Sample
-from posttrain.train import Master, Optim
 
 NAMES = [a.model_fields["type"].default for a in ALGORITHMS]
 FP32 = Runtime(precision="fp32")

@@ -8,8 +8,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from posttrain.errors import UserError
+from posttrain.loading import check_head, choose, count_parameters, load_model, memory_hint
 from posttrain.lora import Lora
-from posttrain.model import Model, check_head, choose, count_parameters, load_model, memory_hint
+from posttrain.model import Model
 from posttrain.packing import Branch, Doc, build
 from posttrain.pipeline import Runtime
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from posttrain import packing
 from posttrain.errors import UserError
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.objectives import preference
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.render import load_chat

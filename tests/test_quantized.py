@@ -7,12 +7,12 @@ import tiny
 import torch
 
 from posttrain import attention
+from posttrain.adamw import Master, Optim
 from posttrain.errors import UserError
+from posttrain.loading import load_model, with_lora
 from posttrain.lora import Lora
-from posttrain.model import load_model, with_lora
 from posttrain.packing import Branch, Doc, build
 from posttrain.pipeline import Runtime
-from posttrain.train import Master, Optim
 
 pytest.importorskip("peft")
 FP32 = Runtime(precision="fp32", compile="off")

@@ -16,7 +16,7 @@ from posttrain import packing
 from posttrain.comparisons import from_pair, from_ranking, from_ratings
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.packing import Branch, Doc
 from posttrain.pipeline import Inputs, Runtime
 from posttrain.render import load_chat

@@ -18,7 +18,7 @@ import torch
 import uvicorn
 
 from posttrain.errors import UserError
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
 from posttrain.render import load_chat
 from posttrain.rows import Demo, Message, Pair, Prompt, Thumb, read_jsonl

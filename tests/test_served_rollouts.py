@@ -11,7 +11,7 @@ from test_rl import run
 from test_serve import KEY, Running, desk_of
 
 from posttrain.errors import UserError
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
 from posttrain.render import load_chat
 from posttrain.sampler import Sampling

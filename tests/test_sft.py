@@ -5,7 +5,7 @@ import json
 import tiny
 import torch
 
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.packing import Branch, Doc, build
 from posttrain.pipeline import Runtime
 from posttrain.render import load_chat

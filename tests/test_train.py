@@ -9,9 +9,9 @@ import tiny
 import torch
 from killed import outcome
 
-from posttrain import finite, packing, train
+from posttrain import adamw, finite, packing, train
 from posttrain.errors import UserError
-from posttrain.model import load_model
+from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
 from posttrain.progress import Progress
 from posttrain.stages.sft import held_out, token_loss
@@ -44,7 +44,7 @@ def work(folder, out, docs, *, micro=MICRO, batch=256, steps=6, precision="fp32"
     steps, batches = train.schedule(rows, micro_tokens=micro, batch_tokens=batch, epochs=1, steps=steps, seed=3)
     out.mkdir(exist_ok=True)
     cursor = train.train(
-        model, rows, loss, optim=train.Optim(how.pop("lr", 1e-2), clip=1.0, warmup=0.2), steps=steps, batches=batches,
+        model, rows, loss, optim=adamw.Optim(how.pop("lr", 1e-2), clip=1.0, warmup=0.2), steps=steps, batches=batches,
         out=out, progress=Progress("silent"), **how,
         evaluate=(lambda: held_out(model, docs, micro, 0)) if evaluate else None,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(folder, tmp_path):
     gradients = []
     for micro in (2048, 64):
         model = load_model(folder, Runtime(precision="fp32"), train=True)
-        master = train.Master(model.parameters(), train.Optim(1e-3))
+        master = adamw.Master(model.parameters(), adamw.Optim(1e-3))
         rows = rows_of(docs)
         total = sum(rows.counts)
         for indices in packing.plan(rows.sizes, micro, seed=0):
@@ -91,13 +91,13 @@ def test_every_row_is_seen_once_an_epoch():
 
 def test_learning_rate_by_hand():
     """10 steps, 20% warm-up: 1/2, 1, then linear from 1 (x = 0) by eighths; the floor adds a thousandth."""
-    how = train.Optim(1.0, "linear", warmup=0.2)
-    rates = [train.lr_at(i, 10, how) for i in range(10)]
+    how = adamw.Optim(1.0, "linear", warmup=0.2)
+    rates = [adamw.lr_at(i, 10, how) for i in range(10)]
     assert rates[:2] == [0.5, 1.0]
     assert rates[2] == pytest.approx(1.001)
     assert rates[6] == pytest.approx(0.501)
-    assert train.lr_at(9, 10, train.Optim(1.0, "cosine")) == pytest.approx(0.5 * (1 + -0.9510565) + 0.001, abs=1e-6)
-    assert {train.lr_at(i, 10, train.Optim(1.0, "constant")) for i in range(10)} == {1.0}
+    assert adamw.lr_at(9, 10, adamw.Optim(1.0, "cosine")) == pytest.approx(0.5 * (1 + -0.9510565) + 0.001, abs=1e-6)
+    assert {adamw.lr_at(i, 10, adamw.Optim(1.0, "constant")) for i in range(10)} == {1.0}
 
 
 def test_early_stop_ends_on_the_best_weights(folder, tmp_path):
@@ -149,7 +149,7 @@ def poisoned(folder, out, weights, *, steps=4, not_finite="skip", stop_after=Non
     steps, batches = train.schedule(rows, micro_tokens=MICRO, batch_tokens=256, epochs=1, steps=steps, seed=3)
     out.mkdir(exist_ok=True)
     cursor = train.train(
-        model, rows, loss, optim=train.Optim(1e-2, clip=1.0, warmup=0.2), steps=steps, batches=batches, out=out,
+        model, rows, loss, optim=adamw.Optim(1e-2, clip=1.0, warmup=0.2), steps=steps, batches=batches, out=out,
         progress=progress, not_finite=not_finite,
     )  # fmt: skip
     return model, cursor
@@ -177,17 +177,17 @@ def test_a_step_that_is_left_out_is_told_logged_and_counted(folder, tmp_path, we
     (entry,) = [e for e in cursor.log if "not_finite" in e]
     assert entry["step"] == at and entry["not_finite"] == what and entry["rows"] == ["row-7"] and "loss" not in entry
     assert said == [f"  step {at} is left out: {what} not finite; rows: row-7"]
-    assert [e["lr"] for e in cursor.log] == [train.lr_at(n, 4, train.Optim(1e-2, warmup=0.2)) for n in range(4)]
+    assert [e["lr"] for e in cursor.log] == [adamw.lr_at(n, 4, adamw.Optim(1e-2, warmup=0.2)) for n in range(4)]
     assert cursor.step == 4 and finite.left_out(cursor.log) == {"skipped_steps": 1.0}
 
 
 def test_what_is_learned_around_a_step_that_is_left_out(folder, tmp_path):
     """The other steps, taken by hand with their own learning rates: the same weights to the last bit, so the moments
     and AdamW's own count have stood still."""
-    docs, how = documents(48), train.Optim(1e-2, clip=1.0, warmup=0.2)
+    docs, how = documents(48), adamw.Optim(1e-2, clip=1.0, warmup=0.2)
     found, _ = poisoned(folder, tmp_path, {7: math.inf})
     model = load_model(folder, Runtime(precision="fp32"), train=True)
-    rows, master, poison = rows_of(docs), train.Master(list(model.parameters()), how), Poisoned(docs, {}, model)
+    rows, master, poison = rows_of(docs), adamw.Master(list(model.parameters()), how), Poisoned(docs, {}, model)
     _, batches = train.schedule(rows, micro_tokens=MICRO, batch_tokens=256, epochs=1, steps=4, seed=3)
     for n in range(4):
         micro = next(batches)
@@ -196,7 +196,7 @@ def test_what_is_learned_around_a_step_that_is_left_out(folder, tmp_path):
         for indices in micro:
             poison(indices, sum(rows.counts[i] for m in micro for i in m))[0].backward()
             master.collect()
-        master.step(train.lr_at(n, 4, how), how.clip)
+        master.step(adamw.lr_at(n, 4, how), how.clip)
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), model.parameters(), strict=True))
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from posttrain import shards
+from posttrain.adamw import Master, Optim
 from posttrain.model import Model
 from posttrain.packing import Pack
 from posttrain.pipeline import Runtime
 from posttrain.reward_model import RewardModel, from_policy
-from posttrain.train import Master, Optim
 
 LAYER = 1e-3  # learning rate of a new layer on a trunk
 

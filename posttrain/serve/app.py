@@ -331,8 +331,8 @@ def load(
     model: str, *, name: str, slots: int, queue: int, log: Path | None, key: str, reload: bool = False
 ) -> Service:  # fmt: skip
     """Weights in memory, the engine running. reload: POST /v1/reload reads them anew. Raises UserError."""
+    from posttrain.loading import load_model
     from posttrain.locate import model_folder
-    from posttrain.model import load_model
     from posttrain.pipeline import Runtime
     from posttrain.render import load_chat
 

@@ -40,7 +40,7 @@ class Base(Stage):
         return {"weights": f"hub:{self.model}@{self.revision or 'main'}"}
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain.model import count_parameters
+        from posttrain.loading import count_parameters
         from posttrain.render import load_chat
 
         folder = model_folder(self.model, self.revision)

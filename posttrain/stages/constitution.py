@@ -330,8 +330,8 @@ def weights(model: str, voice: Voice, how: "Sampling", runtime: Runtime) -> "Wei
 
     if model == "policy":
         return Weights(voice.model, voice.chat, "the policy itself", how=how)
+    from posttrain.loading import load_model
     from posttrain.locate import model_folder
-    from posttrain.model import load_model
     from posttrain.render import load_chat
 
     folder = model_folder(model)

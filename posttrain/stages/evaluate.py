@@ -45,7 +45,7 @@ class Evaluate(Stage):
         return suites | {"the scoring": runner.judge_identity()}
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
         from posttrain.render import load_chat
 
         tasks = [task.load(name, self.limit) for name in self.suites]

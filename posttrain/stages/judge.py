@@ -165,7 +165,7 @@ def load(folder: Path, how: How, replies: Path, runtime: Runtime) -> tuple[Pairw
 
 def _asker(folder: Path, how: How, runtime: Runtime) -> Asker:
     if not how.url:
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
         from posttrain.render import load_chat
         from posttrain.sampler.asking import Weights
 

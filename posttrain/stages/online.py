@@ -209,7 +209,7 @@ def answers(
     policy: Path, items: Sequence[Item], n: int, max_new: int, how: dict[str, Any], runtime: Runtime
 ) -> list[list[Sample]]:
     """n answers of a policy to each item."""
-    from posttrain.model import load_model
+    from posttrain.loading import load_model
     from posttrain.render import load_chat
     from posttrain.sampler import Sampling
     from posttrain.sampler.local import Local

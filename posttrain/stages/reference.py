@@ -51,7 +51,7 @@ class Reference:
         An adapter that is switched off leaves the reference; otherwise the weights are read again, and for that moment
         there are two models in memory.
         """
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
 
         if self.other or (started and not self.model.adapted):
             yield load_model(self.folder, self.runtime, train=False)

@@ -105,12 +105,12 @@ class Rl(Stage):
         return found | (named.source_of("env", self.env.function) if self.env and self.env.type == "python" else {})
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain import train
+        from posttrain import adamw, train
 
         work = Work(self, inputs, out, runtime)
         learner = work.learner
         updates = self.epochs * self.minibatches
-        optim = train.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
+        optim = adamw.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
         rollback = "stop" in self.health.actions()
         if work.model.device.type == "cuda":  # on a CPU most of a step is sampling
             work.model.compile(self.steps * updates)
@@ -155,7 +155,7 @@ class Work:
     """Everything that a running rl stage holds on to."""
 
     def __init__(self, stage: Rl, inputs: Inputs, out: Path, runtime: Runtime):
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
         from posttrain.render import load_chat
         from posttrain.rl.learner import How, Learner
         from posttrain.sampler.local import Local
@@ -223,7 +223,7 @@ class Work:
         """The policy as it was: its adapter switched off, or a frozen copy; or another policy."""
         import torch
 
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
 
         temperature = self.stage.sampling.temperature
         own = self.stage.reference is None and self.model.adapted

@@ -67,7 +67,7 @@ class Sampled(Stage):
         raise NotImplementedError
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
         from posttrain.render import load_chat
         from posttrain.sampler import Sampling
         from posttrain.sampler.local import Local

@@ -70,7 +70,7 @@ class Training(Stage):
 
     def load(self, policy: Path, runtime: Runtime) -> "Model":
         """The model to train: the policy itself, whole or with adapters."""
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
 
         return load_model(policy, runtime, train=True, lora=self.lora)
 
@@ -85,7 +85,7 @@ class Training(Stage):
         before: "Before | None" = None,
     ) -> "Cursor":
         """Plan the steps, decide about compiling, train. counts: what each row adds to the loss's denominator."""
-        from posttrain import mapped, train
+        from posttrain import adamw, mapped, train
 
         rows = train.Rows(mapped.sizes(ready.docs), counts, ready.names)
         steps, batches = train.schedule(
@@ -93,7 +93,7 @@ class Training(Stage):
             epochs=self.epochs, steps=self.steps, seed=self.seed,
         )  # fmt: skip
         ready.model.compile(steps * max(1, round(self.batch_tokens / self.micro_tokens)))
-        optim = train.Optim(self.lr, self.schedule, self.warmup, self.weight_decay, self.clip)
+        optim = adamw.Optim(self.lr, self.schedule, self.warmup, self.weight_decay, self.clip)
         return train.train(
             ready.model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
             evaluate=evaluate if ready.held else None, eval_every=self.eval_every, patience=self.patience,

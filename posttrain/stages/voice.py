@@ -22,7 +22,7 @@ class Voice:
     """A policy's folder, loaded once. Every call draws with another seed, so a second question gets another answer."""
 
     def __init__(self, folder: Path, runtime: Runtime, *, max_new: int, temperature: float, seed: int):
-        from posttrain.model import load_model
+        from posttrain.loading import load_model
         from posttrain.render import load_chat
         from posttrain.sampler.local import Local
 
