@@ -133,7 +133,7 @@ def test_written_recipe_makes_the_same_stages(tmp_path):
         "demos": recipe.stage_types()["demos"](path="data.jsonl"),
         "sft": Sft(policy="base", data=("demos",), lr=3e-4),
         "release": Release(policy="sft", reports=("report",)),
-        "gate": Gate(candidate="report", baseline="report", rules=({"metric": "a.b", "no_worse_than": 0.02},)),
+        "gate": Gate(candidate="report", baseline="report", rules=({"metric": "all.stopped", "no_worse_than": 0.02},)),
     }
     stages["report"] = recipe.stage_types()["evaluate"](policy="sft")
     order = ("base", "demos", "sft", "report", "gate", "release")

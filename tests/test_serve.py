@@ -17,6 +17,7 @@ import tiny
 import torch
 import uvicorn
 
+from posttrain import listen
 from posttrain.errors import UserError
 from posttrain.loading import load_model
 from posttrain.pipeline import Runtime
@@ -381,7 +382,6 @@ def test_a_tenth_is_held_out_by_how_a_conversation_begins() -> None:
     assert feedback.held_out(later) == feedback.held_out(asked[0])
 
 
-def test_a_taken_port_is_said(folder: Path, running: Running) -> None:
-    service = apps.Service(desk_of(folder), "tiny", None)
+def test_a_taken_port_is_said(running: Running) -> None:
     with pytest.raises(UserError, match="cannot listen"):
-        apps.run(service, "127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+        listen.bind("127.0.0.1", int(running.url.rsplit(":", 1)[1]))

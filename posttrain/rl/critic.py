@@ -68,19 +68,6 @@ class Trunk(Critic):
     def values(self, pack: Pack, h_ND: Tensor) -> Tensor:
         return self.layer(h_ND.float())[:, 0].to(pack.at_N.device)
 
-    def finite(self) -> bool:
-        self._collect()
-        return super().finite()
-
-    def step(self, share: float) -> float:
-        self._collect()
-        return super().step(share)
-
-    def _collect(self) -> None:
-        """What the policy's backward passes have left, once a step."""
-        if self.master.first:
-            self.master.collect()
-
 
 class Separate(Critic):
     """A trunk with one score, read at every target instead of at the last token."""
