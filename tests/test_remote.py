@@ -30,8 +30,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REG
 @pytest.fixture(scope="session")
 def server():
     """The address of an S3 server of this test process."""
-    moto = pytest.importorskip("moto.server", reason="the S3 tests need: pip install 'moto[server]' s3fs")
-    pytest.importorskip("s3fs", reason="the S3 tests need: pip install 'moto[server]' s3fs")
+    moto = pytest.importorskip("moto.server", reason="the S3 tests need: pip install 'moto[s3]' flask flask-cors s3fs")
+    pytest.importorskip("s3fs", reason="the S3 tests need: pip install 'moto[s3]' flask flask-cors s3fs")
     import logging
 
     logging.getLogger("werkzeug").disabled = True
