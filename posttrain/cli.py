@@ -205,6 +205,8 @@ def chat(
     """
     from posttrain.chat import converse
 
+    if temperature != temperature:  # a range has nothing against NaN
+        raise typer.BadParameter("nan is not a number", param_hint="--temperature")
     try:
         converse([m for m in (model, against) if m], temperature=temperature, max_new=max_new, system=system)
     except KeyboardInterrupt:  # the usual way out; there is nothing to go on from

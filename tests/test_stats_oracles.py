@@ -13,7 +13,7 @@ def test_percentile_bootstrap_is_scipys():
     x = np.random.default_rng(0).exponential(size=150)
     ours = stats.percentiles(stats.bootstrap(x, range(150)))
     theirs = scipy_stats.bootstrap(
-        (x,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)
+        (x,), np.mean, n_resamples=10_000, method="percentile", random_state=np.random.default_rng(1)
     ).confidence_interval
     width = theirs.high - theirs.low
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.04 * width)

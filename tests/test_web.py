@@ -552,7 +552,7 @@ def test_an_administrator_makes_a_project_and_erases_a_person(store):
     bea = person(store, "bea")
     ada.post("/admin/erase", {"person": bea.id})
     assert (
-        "bea" not in ada.get("/admin").text.replace(bea.id, "") and len(store.votes("pair")) == 1 and store.verify().ok
+        not re.search(r"\bbea\b", ada.get("/admin").text.replace(bea.id, "")) and len(store.votes("pair")) == 1 and store.verify().ok
     )
     assert Browser(store).post("/sign-in", {"name": "bea", "password": PASSWORD}, page="/sign-in").status_code == 403
 
@@ -576,7 +576,7 @@ def test_the_dashboard_is_worked_out_once_for_each_state(store):
     first = boards.of(store, project(), names=True)
     assert boards.of(store, project(), names=True) is first
     assert "bea" in lea.get("/p/pair/quality").text
-    assert "bea" not in Browser(store, "vera").get("/p/pair/quality").text  # viewers see pseudonyms
+    assert not re.search(r"\bbea\b", Browser(store, "vera").get("/p/pair/quality").text)  # viewers see pseudonyms
     vote(store, "bea")
     assert boards.of(store, project(), names=True) is not first
 
