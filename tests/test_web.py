@@ -552,7 +552,9 @@ def test_an_administrator_makes_a_project_and_erases_a_person(store):
     bea = person(store, "bea")
     ada.post("/admin/erase", {"person": bea.id})
     assert (
-        not re.search(r"\bbea\b", ada.get("/admin").text.replace(bea.id, "")) and len(store.votes("pair")) == 1 and store.verify().ok
+        not re.search(r"\bbea\b", ada.get("/admin").text.replace(bea.id, ""))
+        and len(store.votes("pair")) == 1
+        and store.verify().ok
     )
     assert Browser(store).post("/sign-in", {"name": "bea", "password": PASSWORD}, page="/sign-in").status_code == 403
 
