@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posttrain.stats import sigmoid, wilson
-from posttrain.stats import with_interval as with_interval  # of every measure here
 
 Array = NDArray[np.float64]
 Label = Hashable

@@ -84,6 +84,12 @@ def identity(source: str | Path) -> str:
     return whole.hexdigest()[:16]
 
 
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def feed(total: Any, path: Path) -> None:
     """Add a file's bytes to a hash of hashlib, a block at a time."""
     with path.open("rb") as f:

@@ -67,7 +67,8 @@ def serve_many(make: Callable[[], Any], listener: socket.socket, workers: int, *
         process.start()
         return process
 
-    signal.signal(signal.SIGTERM, _stop)
+    # not by way of SIGINT, which a shell lets programs in the background ignore
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     running = [begun() for _ in range(workers)]
     try:
         while True:
@@ -79,11 +80,6 @@ def serve_many(make: Callable[[], Any], listener: socket.socket, workers: int, *
             process.terminate()
         for process in running:
             process.join(10)
-
-
-def _stop(*_: Any) -> None:
-    """Not by way of SIGINT, which a shell lets programs in the background ignore."""
-    raise KeyboardInterrupt
 
 
 def _worker(make: Callable[[], Any], listener: socket.socket, options: dict[str, Any]) -> None:

@@ -28,11 +28,14 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         return folder / "model"
     if last := newest(folder):
         return model_folder(str(last))
-    inner = sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")})
-    raise UserError(
-        "these are runs, say which one" if inner else "there is no model here", where=str(folder),
-        remedy=f"one of {', '.join(str(folder / name) for name in inner[:8])}" if inner else WHAT,
-    )  # fmt: skip
+    raise several_runs(folder) or UserError("there is no model here", where=str(folder), remedy=WHAT)
+
+
+def several_runs(folder: Path) -> UserError | None:
+    """What to say of a folder that holds runs and is none; None when it holds none."""
+    names = sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")})
+    shown = ", ".join(str(folder / name) for name in names[:8])
+    return UserError("these are runs, say which one", where=str(folder), remedy=f"one of {shown}") if names else None
 
 
 def newest(run: Path) -> Path | None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ import numpy as np
 from posttrain import bundled, packing, preflight
 from posttrain.dataset.lines import Lazy, Lines
 from posttrain.errors import UserError
+from posttrain.files import digest_of_file
 from posttrain.packing import Branch, Doc
 from posttrain.preflight import AnyRow, Preflight, TooLong
 from posttrain.progress import Progress
@@ -130,9 +131,7 @@ def check(
 def docs_folder(rows: Lines[Any], chat: Chat, train_on: TrainOn) -> Path:
     """Where the cache of these rows is, or will be."""
     parts: list[Any] = [VERSION, rows.kind.__name__, train_on, chat.template, chat.stop_ids, preflight.vocabulary(chat)]
-    for path in rows.paths:
-        with path.open("rb") as f:
-            parts.append(file_digest(f, "sha256").hexdigest())
+    parts += map(digest_of_file, rows.paths)
     backend = getattr(chat.tokenizer, "backend_tokenizer", None)
     words = backend.to_str() if backend is not None else json.dumps(chat.tokenizer.get_vocab(), sort_keys=True)
     parts.append(sha256(words.encode()).hexdigest())

@@ -75,7 +75,7 @@ def started() -> Iterator[None]:
     kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(kind, store=store, rank=number, world_size=size, timeout=STUCK)
     _now = _Ranks(size, number, dist.new_group(backend="gloo", timeout=PATIENCE), store)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except RuntimeError as error:
@@ -92,10 +92,6 @@ def started() -> Iterator[None]:
         _now = _Ranks()
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def speaks() -> bool:

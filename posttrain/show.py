@@ -17,6 +17,7 @@ from rich.text import Text
 from posttrain import bundled, files, formats, remote, trace
 from posttrain.errors import UserError, nearest
 from posttrain.formats import KindName, Loaded
+from posttrain.locate import model_folder, several_runs
 from posttrain.pipeline import Record
 from posttrain.progress import clock, number
 from posttrain.rows import Demo, Pair, Row, Thumb
@@ -42,17 +43,14 @@ def show(
         _artefact(folder, model, rows, train_on, console)
     elif folder.is_dir() and any(folder.glob("*/record.json")):
         _run(folder, console)
-    elif inner := sorted({p.parent.parent.name for p in folder.glob("*/*/record.json")}):
-        remedy = f"one of {', '.join(str(folder / name) for name in inner[:8])}"
-        raise UserError("these are runs, say which one", where=what, remedy=remedy)
+    elif problem := several_runs(folder):
+        raise problem
     else:
         _rows(what, KINDS, model, rows, train_on, console)
 
 
 def _model(what: str, console: Console) -> None:
     """What a folder of weights tells of itself."""
-    from posttrain.locate import model_folder
-
     folder = model_folder(what)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -130,7 +128,6 @@ def _in_yaml(knob: Any) -> str:
 
 
 def _rows(what: str, kinds: Sequence[KindName], model: str, rows: int, train_on: str, console: Console) -> None:
-    from posttrain.locate import model_folder
     from posttrain.render import TrainOn, load_chat
 
     if train_on not in get_args(TrainOn):

@@ -17,6 +17,7 @@ from typing import Any
 from posttrain import remote
 from posttrain.errors import UserError
 from posttrain.feedback import Filters, Frozen, Made, frozen, to_rows
+from posttrain.files import feed
 from posttrain.pipeline import Record
 from posttrain.report.lineage import DATA, Node, ancestry, past
 from posttrain.rows import dump
@@ -138,9 +139,7 @@ def weights(node: Node) -> str:
     total = sha256()
     files = sorted(node.folder.rglob("*.safetensors"))
     for path in files:
-        with path.open("rb") as f:
-            while block := f.read(1 << 22):
-                total.update(block)
+        feed(total, path)
     return total.hexdigest() if files else "(not fetched)" if remote.lacks(node.folder) else "(gone)"
 
 

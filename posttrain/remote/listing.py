@@ -5,12 +5,12 @@ Left out on purpose: modes, owners, times, empty folders.
 
 import os
 from collections.abc import Callable
-from hashlib import file_digest
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from posttrain.errors import UserError
+from posttrain.files import digest_of_file
 from posttrain.remote.bucket import Bucket
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf", ".npy", ".npz")  # what a report or a plan never reads
@@ -49,7 +49,7 @@ def listed(folder: Path, root: Path) -> Files:
             elif p.is_dir():
                 visit(p)
             else:
-                files[name] = (p.stat().st_size, sha(p))
+                files[name] = (p.stat().st_size, digest_of_file(p))
 
     visit(folder)
     return Files(files=files, links=links)
@@ -63,7 +63,7 @@ def arrive(
     part = scratch / f"{digest[:20]}-{os.getpid()}"
     for _ in range(2):
         bucket.get(source, part, moved)
-        if there(part, size) and sha(part) == digest:
+        if there(part, size) and digest_of_file(part) == digest:
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
             return
@@ -73,8 +73,3 @@ def arrive(
 
 def there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def sha(path: Path) -> str:
-    with path.open("rb") as f:
-        return file_digest(f, "sha256").hexdigest()

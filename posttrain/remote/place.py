@@ -28,11 +28,12 @@ from pydantic import ValidationError
 
 from posttrain import bundled, parallel
 from posttrain.errors import UserError
+from posttrain.files import digest_of_file
 from posttrain.pipeline import AFTER, Record, Step, locked
 from posttrain.progress import Progress
 from posttrain.remote import lease, parts
 from posttrain.remote.bucket import Bucket, bucket, is_url, told
-from posttrain.remote.listing import Files, arrive, listed, sha
+from posttrain.remote.listing import Files, arrive, listed
 
 LISTS, LOCKS = ".files", ".locks"
 
@@ -208,7 +209,7 @@ class Place:
         record = folder / "record.json"
         if record.exists() and mark.is_file() and mark.read_bytes() == data:
             return
-        if record.exists() and sha(record) != files.files["record.json"][1]:
+        if record.exists() and digest_of_file(record) != files.files["record.json"][1]:
             shutil.rmtree(folder)
         self._pull(name, only={"record.json"})
         self._mark(name, data, files)

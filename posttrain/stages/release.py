@@ -14,14 +14,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from fnmatch import fnmatch
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_origin
 
 import yaml
 
 from posttrain.errors import UserError
-from posttrain.files import feed
+from posttrain.files import digest_of_file
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.report.lineage import Node, ancestry
 
@@ -68,7 +67,7 @@ class Release(Stage):
         write_text(out / "model" / "README.md", text)
         write_text(out / "evidence.json", evidence(nodes, self.name, out))
         listed = [p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if p.is_file()]
-        write_text(out / SUMS, "".join(f"{digest(out / name)}  {name}\n" for name in listed))
+        write_text(out / SUMS, "".join(f"{digest_of_file(out / name)}  {name}\n" for name in listed))
         size = sum((out / name).stat().st_size for name in listed)
         return {"files": float(len(listed)), "megabytes": size / 1e6, "stages_behind_it": float(len(nodes))}
 
@@ -92,21 +91,17 @@ def copy_model(policy: Path, target: Path) -> dict[str, str]:
             f"this policy cannot be released, it has no {' and no '.join(missing)}", where=str(policy),
             remedy="the base model must be a Hugging Face folder with safetensors weights and a tokenizer",
         )  # fmt: skip
-    return {p.name: digest(p) for p in sorted(target.iterdir())}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    total = sha256()
-    feed(total, path)
-    return total.hexdigest()
+    return {p.name: digest_of_file(p) for p in sorted(target.iterdir())}
 
 
 def evidence(nodes: Sequence[Node], name: str, out: Path) -> str:
     """JSON: all records behind the release with the digests of their small files, and of every released file."""
-    released = {p.relative_to(out).as_posix(): digest(p) for p in sorted(out.rglob("*")) if p.is_file()}
+    released = {p.relative_to(out).as_posix(): digest_of_file(p) for p in sorted(out.rglob("*")) if p.is_file()}
     upstream = {
-        n.key: {"record": n.record.model_dump(mode="json"), "files": {p.name: digest(p) for p in _small(n.folder)}}
+        n.key: {
+            "record": n.record.model_dump(mode="json"),
+            "files": {p.name: digest_of_file(p) for p in _small(n.folder)},
+        }
         for n in nodes
     }
     return json.dumps({"name": name, "released": released, "stages": upstream}, indent=2, ensure_ascii=False) + "\n"
@@ -149,7 +144,7 @@ def verify(folder: Path) -> list[str]:
     for name, sum256 in wanted.items():
         if not (folder / name).is_file():
             problems.append(f"{name}: missing")
-        elif digest(folder / name) != sum256:
+        elif digest_of_file(folder / name) != sum256:
             problems.append(f"{name}: changed")
     present = (p.relative_to(folder).as_posix() for p in sorted((folder / "model").rglob("*")) if p.is_file())
     return problems + [f"{name}: not in the list" for name in present if name not in wanted]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
-from posttrain import agreement
+from posttrain import agreement, stats
 from posttrain.store import events, labels, work
 from posttrain.store.assign import leaks, open_leases
 from posttrain.store.errors import Missing
@@ -126,7 +126,7 @@ def _estimate(value: float, low: float, high: float, n: int) -> Estimate:
 
 
 def _with_interval(fn: Callable[..., float], *of_N: Any) -> Estimate:
-    found = agreement.with_interval(fn, *of_N, draws=DRAWS)
+    found = stats.with_interval(fn, *of_N, draws=DRAWS)
     return _estimate(found.value, found.low, found.high, found.n)
 
 
