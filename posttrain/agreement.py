@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posttrain.stats import sigmoid, wilson
+from posttrain.stats import Interval, sigmoid, wilson, with_interval
 
 Array = NDArray[np.float64]
 Label = Hashable
@@ -108,6 +108,34 @@ def counts(labels: Labels, categories: Sequence[Label] = ()) -> tuple[Array, lis
     for item, _, label in labels:
         count_NK[row[item], column[label]] += 1
     return count_NK, known, items
+
+
+def raw_agreement(count_NK: ArrayLike) -> float:
+    """Chance that two votes on one item say the same, mean over items with several; nan where there are none."""
+    count = np.asarray(count_NK, dtype=float)
+    count = count[count.sum(1) >= 2]
+    n_N = count.sum(1)
+    return float((((count**2).sum(1) - n_N) / (n_N * (n_N - 1))).mean()) if len(count) else nan
+
+
+def item_of(unit: str) -> str:
+    """The pairs of a ranking are units of their own, named "item\\npair": they hang together."""
+    return unit.split("\n")[0]
+
+
+def with_intervals(labels: Labels, level: Level = "nominal", draws: int = 1000) -> dict[str, Interval]:
+    """raw, fleiss and alpha (at the labels' level) of the units with two votes or more; bootstraps draw whole items."""
+    ordered: list[Label] = [] if level == "nominal" else sorted({x for _, _, x in labels}, key=lambda x: float(str(x)))
+    count_NK, known, units = counts(labels, ordered)
+    value_K = np.array([float(str(k)) for k in known]) if ordered else None
+    several_N = count_NK.sum(1) >= 2
+    count_NK, clusters = count_NK[several_N], [item_of(u) for u, several in zip(units, several_N) if several]
+    measures = {
+        "raw": raw_agreement,
+        "fleiss": fleiss_kappa,
+        "alpha": lambda count: alpha_of_counts(count, value_K, level),
+    }
+    return {name: with_interval(fn, count_NK, clusters=clusters, draws=draws) for name, fn in measures.items()}
 
 
 # ---- one annotator's reliability -------------------------------------------------------------------------------------

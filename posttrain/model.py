@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from posttrain import attention, parallel, quantized, shards
+from posttrain import attention, narrow, parallel, quantized, shards
 from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.packing import Branch, Doc, Pack, build, sent
 from posttrain.pipeline import Runtime
@@ -44,6 +44,7 @@ class Model:
         self.base = hf.get_base_model() if self.adapted else hf
         self.base.set_attn_implementation(attention.NAME)
         self.decoder: nn.Module = self.base.get_decoder()
+        self.last = narrow.Narrow(layers_of(self.decoder)[-1])
         if self.runtime.checkpointing:
             for layer in layers_of(self.decoder):
                 recompute(layer)
@@ -85,10 +86,10 @@ class Model:
         )
         return Head(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
 
-    def hidden(self, pack: Pack) -> Tensor:
-        """Last hidden states h_TD of a pack."""
+    def hidden(self, pack: Pack, at_X: Tensor | None = None) -> Tensor:
+        """Last hidden states h_TD of a pack. at_X: the rows that are read; others then mean nothing."""
         # A mask of four dimensions is taken by transformers as finished: it builds none of its own.
-        with self._use_compiled():
+        with self._use_compiled(), self._narrow_to(at_X, len(pack.ids_T)):
             out = self.decoder(
                 input_ids=sent(pack.ids_T[None], self.device),
                 position_ids=sent(pack.position_T[None], self.device),
@@ -97,6 +98,13 @@ class Model:
                 layout=pack.layout.on(self.device, len(pack.ids_T)),
             )
         return out.last_hidden_state[0]
+
+    def _narrow_to(self, at_X: Tensor | None, tokens: int) -> AbstractContextManager[None]:
+        """Not with shards, whose parameters are gathered by layer, nor when a layer is run again in the backward."""
+        if at_X is None or self.ghost is not None or self.runtime.checkpointing:
+            return nullcontext()
+        row_R = narrow.rows(at_X, tokens)
+        return self.last.at(None if row_R is None else sent(row_R, self.device))
 
     @property
     def compiled_layers(self) -> list[nn.Module]:
@@ -116,8 +124,9 @@ class Model:
     def _at_targets(self, pack: Pack) -> tuple[Tensor, Tensor]:
         """Hidden states and ids of the targets, padded with repeats of the first row to a multiple of LOSS_ROWS."""
         padding = -len(pack.at_N) % LOSS_ROWS
-        at_N, target_N = (torch.cat([x, x.new_zeros(padding)]) for x in (pack.at_N, pack.target_N))
-        return self.hidden(pack).index_select(0, sent(at_N, self.device)), sent(target_N, self.device)
+        target_N = torch.cat([pack.target_N, pack.target_N.new_zeros(padding)])
+        at_N = torch.cat([pack.at_N, pack.at_N[:1].expand(padding) if len(pack.at_N) else pack.at_N.new_zeros(padding)])
+        return self.hidden(pack, at_N).index_select(0, sent(at_N, self.device)), sent(target_N, self.device)
 
     def token_logps(self, pack: Pack, *, temperature: float = 1.0, entropy: bool = False) -> Any:
         """log p of every target in nats, fp32 [N], differentiable; with entropy: (logp_N, entropy_N).

@@ -63,7 +63,7 @@ class RewardModel(Model):
         return self._read(pack, pack.at_N)
 
     def _read(self, pack: Pack, at_X: Tensor) -> Tensor:
-        h_XD = self.hidden(pack).index_select(0, at_X.to(self.device))
+        h_XD = self.hidden(pack, at_X).index_select(0, at_X.to(self.device))
         kind = wide(h_XD.dtype)
         return nn.functional.linear(h_XD.to(kind), self.base.score.weight.to(kind)).to(at_X.device)
 

@@ -21,6 +21,7 @@ from posttrain.agreement import (
     length_bias,
     majority,
     position_bias,
+    with_intervals,
 )  # fmt: skip
 from posttrain.stats import with_interval
 
@@ -243,3 +244,23 @@ def test_undefeated_stays_finite():
     strength, _ = bradley_terry([[0, 100], [0, 0]])
     assert 1 < strength[0] - strength[1] < 20
     assert agreement.bradley_terry(np.zeros((3, 3)))[0] == pytest.approx([0, 0, 0])
+
+
+def test_pairs_of_a_ranking_are_drawn_together_and_say_no_more_than_one():
+    """Ten copies of every comparison under its item: the same interval as one, not one a third as wide."""
+    rng = np.random.default_rng(0)
+    votes = [(f"item/{i}", p, "ab"[int(rng.integers(2))]) for i in range(40) for p in "xyz"]
+    copies = [(f"{item}\n{n}", p, label) for item, p, label in votes for n in range(10)]
+    once, often = (with_intervals(found, draws=200) for found in (votes, copies))
+    for name in ("raw", "fleiss"):
+        assert often[name][:3] == pytest.approx(once[name][:3])
+        assert once[name].n == 40 and often[name].n == 400
+    alone = with_intervals([(item.replace("\n", "-"), p, label) for item, p, label in copies], draws=200)["raw"]
+    assert alone.high - alone.low < 0.5 * (once["raw"].high - once["raw"].low)
+
+
+def test_intervals_take_ratings_as_numbers_and_leave_single_votes_out():
+    votes = [("a", "x", 1), ("a", "y", 10), ("b", "x", 2), ("b", "y", 3), ("c", "x", 9)]
+    found = with_intervals(votes, "interval", draws=50)
+    assert found["alpha"].n == 2
+    assert found["alpha"].value == pytest.approx(krippendorff_alpha([[1, 10], [2, 3]], "interval"))

@@ -13,8 +13,8 @@ FLOORS = {
     "edges judge constitution redteam agreement feedback store comparisons calibration listen parallel cost finite "
     "remote",
     1: "objectives",
-    2: "render packing kernels attention head model loading adamw shards train preflight mapped quantized sampler "
-    "evals locate reward_model reward_judge rl",
+    2: "render packing kernels attention head narrow model loading adamw shards train preflight mapped quantized "
+    "sampler evals locate reward_model reward_judge rl",
     3: "stages recipe report show trace",
     4: "cli chat serve export doctor label web __main__",
 }

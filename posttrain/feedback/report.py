@@ -5,22 +5,20 @@ items, since votes on one item hang together. Left out on purpose: plots, and an
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from math import isfinite
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from posttrain import agreement, stats
+from posttrain import agreement
 from posttrain.agreement import Bias, Labels, Level, Share
 from posttrain.feedback.said import by_item, comparisons, gold_marks, plain_labels, preferences
 from posttrain.stats import Interval
 from posttrain.store.rows import TaskItem, Vote
 
-Array = NDArray[np.float64]
 COMMON = 10  # comparisons that two people must share before their kappa is worth printing
 PEOPLE = 30  # most people whose pairs are held against each other; beyond it the table says less than Fleiss does
 SCALES: dict[str, Level] = {"preference": "nominal", "rating": "interval", "thumb": "nominal", "safety": "ordinal"}
@@ -56,40 +54,11 @@ def _told(items: Sequence[TaskItem], votes: Sequence[Vote]) -> dict[str, Labels]
 
 def agreement_of(labels: Labels, level: Level, draws: int) -> dict[str, Any]:
     """raw: chance that two votes on one item say the same; Fleiss' kappa; Krippendorff's alpha at the labels' level."""
-    count_INK, kinds = _by_item(labels)
-    value_K = np.array([float(k) for k in kinds]) if level != "nominal" else None
-
-    def flat(fn: Callable[[Array], float]) -> Callable[[Array], float]:
-        return lambda count: fn(count.reshape(-1, count.shape[-1]))
-
-    def measure(fn: Callable[[Array], float]) -> dict[str, float | int | None]:
-        return _interval(stats.with_interval(flat(fn), count_INK, draws=draws))
-
+    votes_of = Counter(unit for unit, _, _ in labels)
     return {
-        "level": level, "items": len(count_INK),
-        "with_two_votes": int((count_INK.sum(2) >= 2).any(1).sum()),
-        "raw": measure(_raw), "fleiss": measure(agreement.fleiss_kappa),
-        "alpha": measure(lambda count: agreement.alpha_of_counts(count, value_K, level)),
-    }  # fmt: skip
-
-
-def _by_item(labels: Labels) -> tuple[Array, list[Any]]:
-    """count_INK: items (drawn together), their comparisons (padded with zeros), labels."""
-    count_NK, kinds, names = agreement.counts(labels)
-    rows: dict[str, list[int]] = defaultdict(list)
-    for n, name in enumerate(names):
-        rows[name.split("\n")[0]].append(n)
-    count_INK = np.zeros((len(rows), max(map(len, rows.values()), default=1), count_NK.shape[1]))
-    for i, own in enumerate(rows.values()):
-        count_INK[i, : len(own)] = count_NK[own]
-    return count_INK, list(kinds)
-
-
-def _raw(count_NK: Array) -> float:
-    n = count_NK.sum(1)
-    several = count_NK[n >= 2]
-    n = n[n >= 2]
-    return float((((several**2).sum(1) - n) / (n * (n - 1))).mean()) if len(n) else float("nan")
+        "level": level, "items": len({agreement.item_of(unit) for unit in votes_of}),
+        "with_two_votes": len({agreement.item_of(unit) for unit, n in votes_of.items() if n > 1}),
+    } | {name: _interval(x) for name, x in agreement.with_intervals(labels, level, draws).items()}  # fmt: skip
 
 
 def strength_agreement(votes: Sequence[Vote], draws: int) -> dict[str, Any] | None:
@@ -102,11 +71,7 @@ def strength_agreement(votes: Sequence[Vote], draws: int) -> dict[str, Any] | No
     ]
     if not any(label for _, _, label in labels):
         return None
-    count_NK, kinds, _ = agreement.counts(labels, sorted({x for _, _, x in labels}))
-    value_K = np.array([float(str(k)) for k in kinds])
-    return _interval(
-        stats.with_interval(lambda c: agreement.alpha_of_counts(c, value_K, "ordinal"), count_NK, draws=draws)
-    )
+    return _interval(agreement.with_intervals(labels, "ordinal", draws)["alpha"])
 
 
 def cohens(labels: Labels) -> list[dict[str, Any]]:

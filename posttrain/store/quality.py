@@ -12,7 +12,6 @@ from math import isfinite
 from statistics import median
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
 from posttrain import agreement, stats
@@ -114,7 +113,7 @@ def said(kind: Kind, votes: Sequence[Vote]) -> Labels:
         ranks = v.ranks or ()
         for i, j in combinations(range(len(ranks)), 2):
             verdict = "tie" if ranks[i] == ranks[j] else "first" if ranks[i] < ranks[j] else "second"
-            found.append((f"{v.item}/{i}-{j}", v.person, verdict))
+            found.append((f"{v.item}\n{i}-{j}", v.person, verdict))
     return found
 
 
@@ -132,26 +131,8 @@ def _with_interval(fn: Callable[..., float], *of_N: Any) -> Estimate:
 
 def _agreement(kind: Kind, units: Labels) -> dict[str, Estimate]:
     """raw, fleiss, alpha over the units with at least two votes; alpha takes ratings as numbers."""
-    count_NK, known, _ = agreement.counts(units) if units else (np.zeros((0, 1)), [], [])
-    count_NK = count_NK[count_NK.sum(1) >= 2]
-    if not len(count_NK):
-        return {}
-    level: agreement.Level = "interval" if kind == "rating" else "nominal"
-    value_K = np.array([float(str(k)) for k in known]) if kind == "rating" else None
-    if value_K is not None:  # categories in ascending order
-        order = np.argsort(value_K)
-        count_NK, value_K = count_NK[:, order], value_K[order]
-    return {
-        "raw": _with_interval(_raw, count_NK),
-        "fleiss": _with_interval(agreement.fleiss_kappa, count_NK),
-        "alpha": _with_interval(lambda c: agreement.alpha_of_counts(c, value_K, level), count_NK),
-    }
-
-
-def _raw(count_NK: Any) -> float:
-    """Mean chance that two votes on one item say the same."""
-    n_N = count_NK.sum(1)
-    return float((((count_NK**2).sum(1) - n_N) / (n_N * (n_N - 1))).mean())
+    found = agreement.with_intervals(units, "interval" if kind == "rating" else "nominal", DRAWS)
+    return {name: _estimate(*x) for name, x in found.items() if x.n}
 
 
 def _couples(kind: Kind, votes: Sequence[Vote]) -> tuple[tuple[str, str, Estimate], ...]:
