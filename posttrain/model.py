@@ -25,6 +25,8 @@ from posttrain.packing import Branch, Doc, Pack, build, sent
 from posttrain.pipeline import Runtime
 
 COMPILE_FROM = 60  # micro-batches that earn the warm-up of torch.compile back, where it pays at all
+REHEARSED = (181, 181, 182)  # 544 tokens, no size of a model's: torch.compile takes equal sizes for the same one
+VARIANTS = 32  # compiled forms of a layer's code, which all layers share: with gradient or without, narrow, very long
 LOSS_ROWS = 256  # the number of targets is padded to a multiple of this: the head sees few different shapes
 
 
@@ -112,13 +114,17 @@ class Model:
 
     @contextmanager
     def _use_compiled(self) -> Iterator[None]:
-        """Compiled layers for packs only: generation and everything else sees an ordinary eager module."""
-        for layer, call in self._compiled:
+        """Compiled layers for packs only: generation and everything else sees an ordinary eager module.
+
+        Passes without gradient would be compiled once more, which held-out rows do not earn back on a CPU.
+        """
+        used = self._compiled if torch.is_grad_enabled() or self.device.type != "cpu" else []
+        for layer, call in used:
             layer._compiled_call_impl = call
         try:
             yield
         finally:
-            for layer, _ in self._compiled:
+            for layer, _ in used:
                 layer._compiled_call_impl = None
 
     def _at_targets(self, pack: Pack) -> tuple[Tensor, Tensor]:
@@ -182,6 +188,7 @@ class Model:
         if how == "off" or self.ghost is not None or (how == "auto" and not self._worth_compiling(micro_batches)):
             return False
         layers = layers_of(self.decoder)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
         for layer in layers:
             layer.compile(dynamic=True)
         self._compiled = [(layer, layer._compiled_call_impl) for layer in layers]
@@ -209,8 +216,8 @@ class Model:
 
     def _rehearse(self) -> None:
         """One small pack forward and backward, so that compiling fails here or nowhere."""
-        row = Doc([], [Branch([0] * 160, [True] * 160)])
-        loss, _ = self.nll(build([row, row, row], pad_to=512), torch.zeros(3 * 159))
+        pack = build([Doc([], [Branch([0] * n, [True] * n)]) for n in REHEARSED])
+        loss, _ = self.nll(pack, torch.zeros(len(pack.at_N)))
         if loss.requires_grad:
             loss.backward()
         for p in self.parameters():

@@ -23,7 +23,7 @@ from posttrain.errors import UserError
 from posttrain.head import wide
 from posttrain.loading import check_source, choose, explained, keep_memory, memory_hint, with_lora
 from posttrain.lora import Lora
-from posttrain.model import Model, layers_of, quiet
+from posttrain.model import REHEARSED, Model, layers_of, quiet
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
 from posttrain.render import Chat
@@ -68,8 +68,7 @@ class RewardModel(Model):
         return nn.functional.linear(h_XD.to(kind), self.base.score.weight.to(kind)).to(at_X.device)
 
     def _rehearse(self) -> None:
-        row = Doc([], [Branch([0] * 160, [True] * 160)])
-        score = self.scores(build([row, row, row], pad_to=512)).sum()
+        score = self.scores(build([Doc([], [Branch([0] * n, [True] * n)]) for n in REHEARSED])).sum()
         if score.requires_grad:
             score.backward()
         for p in self.parameters():
