@@ -7,6 +7,7 @@ import tiny
 import torch
 from torch.overrides import TorchFunctionMode
 
+from posttrain import bundled
 from posttrain.errors import UserError
 from posttrain.loading import check_head, choose, count_parameters, load_model, memory_hint
 from posttrain.lora import Lora
@@ -280,6 +281,20 @@ def test_compiled_equals_eager(kind):
         torch.testing.assert_close(mine.detach(), logp, rtol=0, atol=1e-4)
         _close(_gradients(mine.sum(), model.parameters()), grads, 1e-4)
     assert all(layer._compiled_call_impl is None for layer, _ in model._compiled)
+
+
+@pytest.mark.slow
+def test_what_was_rehearsed_serves_packs_of_every_length():
+    """On the bundled model, whose 512 channels a rehearsal of 512 tokens was taken for: no code is made after it."""
+    model = load_model(bundled.model(), Runtime(compile="on", device="cpu"), train=True)
+    assert model.compile()
+    torch._dynamo.utils.counters.clear()
+    for n in (160, 320, 512):
+        pack = build([Doc([], [Branch([5] * n, [True] * n)])] * 3)
+        model.nll(pack, torch.ones(len(pack.at_N)))[0].backward()
+        with torch.no_grad():
+            model.nll(pack, torch.ones(len(pack.at_N)))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
 
 
 def test_compile_auto_stays_eager_for_short_runs():
