@@ -369,6 +369,34 @@ def _chat(text, places=None):
     return {"choices": [choice | ({"logprobs": {"content": places}} if places else {})], "usage": {}}
 
 
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"choices": []}, "without 1 choices"),
+        ({"choices": [{"message": "hello"}]}, "without a message"),
+        ({"choices": [{"message": {"content": ["a"]}}]}, "without a message"),
+        ({"choices": [{"message": {"content": None}, "index": None}], "usage": "much"}, "said nothing of 8"),
+    ],
+    ids=["no choices", "no message", "no words", "silence"],
+)
+def test_a_critic_that_speaks_garbage_is_told_and_is_no_traceback(tmp_path, said, what):
+    with endpoint(lambda *_: said) as server:
+        critic = model_critic(ModelCritic(model="big", url=server.url), law(tmp_path), None, 0, Runtime())
+        with pytest.raises(UserError, match=what) as error:
+            asyncio.run(critic.critique([draft() for _ in range(8)], 1))
+    assert "big at http" in error.value.where
+
+
+def test_labels_that_cannot_be_read_are_no_empty_set(tmp_path, policy):
+    """Two different answers each, and a critic that replies to everything but never with a letter."""
+    with endpoint(lambda *_: _chat("They are both fine.")) as server:
+        knobs = {"type": "model", "model": "big", "url": server.url}
+        stage = ConstitutionPairs(policy="p", limit=6, n=4, max_new=8, temperature=2.0, critic=knobs, anyway="a test")
+        with pytest.raises(UserError, match="label: unreadable"):
+            stage.run(Inputs({"policy": (policy,)}), tmp_path, Runtime())
+    assert (tmp_path / "labels.jsonl").read_text().count("unreadable") == 12
+
+
 def test_a_missing_key_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(UserError, match="NO_SUCH_KEY"):

@@ -184,14 +184,26 @@ class ConstitutionPairs(Asking):
         ]
         twos = [two for group in groups if (two := furthest(group, critic)) is not None]
         labels = wait(critic.prefer(twos))
+        write_jsonl(out / "labels.jsonl", labels)
+        spoke(critic.name, labels)
         pairs = [p for two, label in zip(twos, labels) if (p := pair(two, label, critic.name, self.least))]
         write_split(out, pairs, self.holdout)
-        write_jsonl(out / "labels.jsonl", labels)
         undecided = len(drafts) - len(twos) + sum(label.p is None for label in labels)
         return {
             "rows": float(len(pairs)), "prompts": float(len(drafts)), "undecided": float(undecided),
             **{f"principle.{k}": float(v) for k, v in sorted(Counter(p.reason for p in pairs).items())}, **voice.cost(),
         }  # fmt: skip
+
+
+def spoke(name: str, labels: Sequence[Preference]) -> None:
+    """UserError when there was something to label and nothing that came could be read as a label."""
+    if labels and all(label.p is None for label in labels):
+        found = Counter(p for label in labels for p in label.detail.get("problems", ()))
+        why = f": {', '.join(found)}" if found else ""
+        raise UserError(
+            f"the critic gave none of {len(labels)} pairs of answers a label{why}", where=name,
+            remedy="a critic that replies with the letter it is asked for; judge_card says how often it does",
+        )  # fmt: skip
 
 
 def rules_digest() -> str:
@@ -352,12 +364,8 @@ def carded(folder: Path, anyway: str, law: Constitution, out: Path, runtime: Run
     from posttrain.stages import judge as judges
 
     may_label(judges.read_card(folder), anyway)
-    how = judges.How.model_validate_json((folder / "judge.json").read_text())
-    _, kept = judges.load(folder, how, out / "replies.db", runtime)
-    judge = Pairwise(
-        kept, criteria=critics.criteria(law), log_probs=how.log_probs, ties=how.ties, thinks=how.thinks, seed=how.seed
-    )
-    return critics.Model(law, _silent, judge, name=kept.name, seed=how.seed)
+    judge, spent = judges.load(folder, out / "replies.db", runtime, critics.criteria(law))
+    return critics.Model(law, _silent, judge, name=spent.name)
 
 
 async def _silent(conversations: Sequence[Messages], n: int) -> list[list[Sample]]:

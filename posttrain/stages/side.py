@@ -72,8 +72,7 @@ class SideBySide(Stage):
         if folders := inputs.many("judge"):
             from posttrain.stages import judge as judges
 
-            how = judges.How.model_validate_json((folders[0] / "judge.json").read_text())
-            return judges.load(folders[0], how, out / "replies.db", runtime)[0]
+            return judges.load(folders[0], out / "replies.db", runtime)[0]
         rules = critics.Rules(constitutions.load(self.constitution))
 
         def score(answered: Answered) -> float:
