@@ -103,6 +103,52 @@ def test_a_users_own_suite(tmp_path):
     assert own.scoring.METRICS == {"accuracy": True}
 
 
+def test_an_own_suite_may_say_whose_scoring_it_wants(tmp_path):
+    """Choices are scored as capability, unless the first item asks for calibration."""
+    row = {"id": "1", "cluster": "x", "context": "The sky is", "choices": ["blue", "green"], "correct": 0}
+    assert load(write_suite(tmp_path / "own.jsonl", [row])).scoring is capability
+    named = load(write_suite(tmp_path / "own.jsonl", [row | {"scoring": "calibration"}]))
+    assert "brier" in named.scoring.METRICS
+    with pytest.raises(UserError, match="no suite 'calibratio' to score as"):
+        load(write_suite(tmp_path / "own.jsonl", [row | {"scoring": "calibratio"}]))
+
+
+@pytest.mark.parametrize(
+    ("suites", "said"),
+    [
+        (("facts", "facts"), "two suites are called 'facts'"),
+        (("facts", "{}/facts.jsonl"), "two suites are called 'facts'"),
+        (("{}/a/own.jsonl", "{}/b/own.jsonl"), "two suites are called 'own'"),
+        (("{}/pinned.jsonl",), "cannot be called 'pinned'"),
+        (("{}/all.jsonl",), "cannot be called 'all'"),
+    ],
+)
+def test_suites_of_one_name_do_not_overwrite_each_other(tmp_path, suites, said):
+    with pytest.raises(ValueError, match=said):
+        Evaluate(policy="p", suites=tuple(s.format(tmp_path) for s in suites))
+
+
+def test_a_gate_says_before_anything_runs_what_its_rules_can_find():
+    """Items by what the suites hold: 2.487 sqrt(0.2 / n); continuous metrics and unknown ones are passed over."""
+    names = ("refusals.harmful_refused", "all.stopped", "capability.nll", "bias.tone_gap", "pinned.resisted")
+    rules = tuple(Rule(metric=m, no_worse_than=0.1) for m in names)
+    asked = Evaluate(policy="p", suites=("refusals", "capability", "bias"), limit=40)
+    lines = Gate(candidate="e", baseline="e", rules=rules).forecast(asked)
+    n = sum(i.label == "harmful" for i in load("refusals", 40).items)
+    drop = 2.487 * (0.2 / n) ** 0.5
+    assert len(lines) == 2 and f"{n} items at best find a true drop of {drop:.3f}" in lines[0]
+    assert "too few to prove it" in lines[0] and "80 items at best" in lines[1]
+
+
+def test_a_gate_knows_suites_whose_files_have_dots_in_their_names(tmp_path):
+    rule = Rule(metric="desk.v2.accuracy", no_worse_than=0.1)
+    gate = Gate(candidate="e", baseline="e", rules=(rule,))
+    held, other = (Evaluate(policy="p", suites=(f"{n}.jsonl",)) for n in ("desk.v2", "desk.v1"))
+    gate.fits({"candidate": (held,), "baseline": (held,)})
+    with pytest.raises(UserError, match=r"evaluates no suite 'desk\.v2'"):
+        gate.fits({"candidate": (other,), "baseline": (held,)})
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from posttrain.errors import UserError
 from posttrain.evals import runner, task
@@ -39,6 +39,16 @@ class Evaluate(Stage):
     max_new: int = Field(default=128, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _once(self) -> "Evaluate":
+        """Metrics are called by their suite, so two suites of one name would overwrite each other."""
+        names = [task.called(name) for name in self.suites]
+        if doubled := next((n for n in names if names.count(n) > 1), ""):
+            raise ValueError(f"two suites are called {doubled!r}; give one of the files another name")
+        if taken := next((n for n in names if n in task.TAKEN), ""):
+            raise ValueError(f"a suite cannot be called {taken!r}, which names metrics of its own; rename the file")
+        return self
 
     def identity(self) -> dict[str, str]:
         suites = {f"suite {name}": task.file_digest(task.find(name)) for name in self.suites}

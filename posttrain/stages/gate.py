@@ -4,7 +4,7 @@ Left out on purpose: the decision itself (gates.py, pure). Importing this file d
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -12,11 +12,10 @@ from pydantic import Field
 
 from posttrain import gates
 from posttrain.errors import UserError, nearest
+from posttrain.evals import runner, task
 from posttrain.gates import Decision, Report, Rule, Scored
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, Verdict, write_text
-from posttrain.rows import read_jsonl
-
-ANY = ("all", "pinned")  # metrics over all suites, and over the cases that red teams pinned
+from posttrain.rows import Item, read_jsonl
 
 
 class Gate(Stage):
@@ -35,12 +34,22 @@ class Gate(Stage):
         """Every rule's metric must be of a suite that both reports hold; which metrics a suite has, only they know."""
         for edge in ("candidate", "baseline"):
             suites = getattr(sources[edge][0], "suites", None)
-            known = {*(Path(s).stem for s in suites or ()), *ANY}
+            known = {*map(task.called, suites or ()), *task.TAKEN}
             for n, rule in enumerate(self.rules):
-                suite = rule.metric.partition(".")[0]
+                suite = rule.metric.rpartition(".")[0]  # a file's name may hold dots
                 if suites is not None and suite not in known:
                     what = f"{getattr(self, edge)!r} evaluates no suite {suite!r}, so it has no metric {rule.metric!r}"
                     raise UserError(what, where=f"rules.{n}.metric", remedy=nearest(suite, known))
+
+    def forecast(self, baseline: Stage) -> list[str]:
+        """What the rules can find at all, from the suites that the baseline will be asked: before anything runs.
+
+        At best: items that share a cluster are worth fewer, which shows when there are answers.
+        """
+        names, limit = getattr(baseline, "suites", ()), getattr(baseline, "limit", None)
+        counts = counted([task.load(name, limit) for name in names])
+        at_best = ((rule, counts[rule.metric]) for rule in self.rules if rule.bar is not None and rule.metric in counts)
+        return [gates.can_find(rule, f"{n} items at best", n) for rule, n in at_best]
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         baseline = read_report(inputs.one("baseline"))
@@ -61,6 +70,28 @@ class Gate(Stage):
 
     def verdict(self, out: Path) -> Verdict:
         return Decision.model_validate_json((out / "decision.json").read_text()).verdict
+
+
+def counted(tasks: Sequence[task.Task]) -> dict[str, int]:
+    """Metric -> how many items will have it, of those metrics that call an item right or wrong.
+
+    Which ones do is seen from made-up answers, no two of which are alike.
+    """
+    values: dict[str, list[float]] = {}
+    for one in tasks:
+        made = [_made_up(n, one, item) for n, item in enumerate(one.items)]
+        for scored in runner.score([one], made):
+            for name, value in scored.metrics.items():
+                values.setdefault(name, []).append(value if name not in scored.weights else 0.5)
+    return {name: len(found) for name, found in values.items() if set(found) <= {0.0, 1.0}}
+
+
+def _made_up(n: int, one: task.Task, item: Item) -> task.Done:
+    if one.scoring.GENERATES:
+        text = "good " * (4 * (n % 3)) + f"well well well {n % 7}"
+        return task.Done(id=item.id, suite=one.name, text=text, ended="stop", logps=(-1.0 - n,), counts=(1,))
+    count = len(one.scoring.question(item)[1])
+    return task.Done(id=item.id, suite=one.name, logps=tuple(-1.0 - k for k in range(count)), counts=(1,) * count)
 
 
 def read_report(folder: Path) -> Report:
