@@ -5,7 +5,7 @@ inside one of the model's `PASSES`, which gather them for that long. Sharded par
 optimiser's), passes compute in the model's own precision, gradients are summed over ranks in fp32: the loss is divided
 by a total that counts all of them. A checkpoint holds shards and fits any number of processes, one included.
 
-Left out on purpose: offloading, activation checkpointing, sharding in a second dimension.
+Left out on purpose: weights and moments in the host's memory, sharding in a second dimension.
 """
 
 import copy
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from posttrain import parallel
 
 REST = "rest.pickle"  # in a sharded one: all that is no shard
+RECOMPUTES = "recomputes"  # marks the call of a layer whose activations are computed again (model.py)
 
 
 M = TypeVar("M", bound=Any)
@@ -70,7 +71,11 @@ def _gathering(model: Any) -> None:
 def _ghost(hf: nn.Module) -> nn.Module:
     """The module without its weights, ties kept."""
     hollow = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in hf.parameters()}
-    return copy.deepcopy(hf, hollow)
+    ghost = copy.deepcopy(hf, hollow)
+    for module in ghost.modules():
+        if hasattr(module.__dict__.get("forward"), RECOMPUTES):  # the copied call would go to the layer in shards
+            del module.forward
+    return ghost
 
 
 def whole(model: M, *, keep: bool = True, device: torch.device | None = None) -> M:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from posttrain import finite, packing, parallel, shards
 from posttrain.adamw import Master, Optim, lr_at
+from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.progress import Progress
 
@@ -292,6 +293,7 @@ def _save(out: Path, master: Master, cursor: Cursor, live: Live | None = None) -
     state = {
         "weights": master.weights,
         "adamw": master.adamw.state_dict(),
+        "moments": master.moments,
         "cursor": vars(cursor),
         "rng": torch.get_rng_state(),
         "python_rng": random.getstate(),
@@ -305,6 +307,11 @@ def _resume(out: Path, master: Master, live: Live | None = None) -> Cursor | Non
     state = shards.kept(out, "checkpoint")
     if state is None:
         return None
+    if (moments := state.get("moments", "fp32")) != master.moments:
+        raise UserError(
+            f"the checkpoint holds moments of {moments}, and runtime.moments is {master.moments} now", where=str(out),
+            remedy=f"runtime.moments={moments} goes on from it; remove that folder to begin anew",
+        )  # fmt: skip
     master.copy_from(state["weights"])
     master.adamw.load_state_dict(state["adamw"])
     shards.fit(master.adamw)

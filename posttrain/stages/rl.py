@@ -110,7 +110,7 @@ class Rl(Stage):
         work = Work(self, inputs, out, runtime)
         learner = work.learner
         updates = self.epochs * self.minibatches
-        optim = adamw.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
+        optim = adamw.Optim(self.lr, "constant", clip=self.algorithm.max_norm, moments=runtime.moments)
         rollback = "stop" in self.health.actions()
         if work.model.device.type == "cuda":  # on a CPU most of a step is sampling
             work.model.compile(self.steps * updates)
