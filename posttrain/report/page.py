@@ -187,6 +187,7 @@ class Page:
             ("enough", "Is SFT enough?", self.steps), ("metrics", "Before and after", self.suites),
             ("answers", "Answers", self.samples), ("gate", "Gate", self.gates),
             ("red-team", "Red team", self.red_teams), ("rewards", "Reward models", self.rewards),
-            ("data", "What went in", self.data), ("training", "Training", self.trainings), ("lineage", "Lineage", True), ("recipe", "Recipe", True),
+            ("data", "What went in", self.data), ("training", "Training", self.trainings), ("lineage", "Lineage", True),
+            ("recipe", "Recipe", True),
         )  # fmt: skip
         return [(anchor, title) for anchor, title, there in all_of_them if there]
