@@ -302,6 +302,14 @@ def test_likelihood_is_the_plain_models(folder):
             assert logps == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_item_that_leaves_no_room_is_named_before_anything_is_sampled(folder, tmp_path):
+    long = SUITE[0] | {"id": "long", "messages": [{"role": "user", "content": "one and one " * 200}]}
+    stage = Evaluate(policy="p", suites=(write_suite(tmp_path / "own.jsonl", [*SUITE, long]),), max_new=4)
+    with pytest.raises(UserError, match="leaves no room") as error:
+        stage.run(Inputs({"policy": (folder,)}), tmp_path, Runtime())
+    assert error.value.where == "own/long"
+
+
 def test_evaluate_stage_end_to_end(folder, tmp_path):
     """A random model answers a suite of each kind: the whole artefact appears and greedy sampling repeats itself."""
     paths = {one.name: str(tmp_path / f"{one.name}.jsonl") for one in tasks(tmp_path)}

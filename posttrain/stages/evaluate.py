@@ -62,6 +62,7 @@ class Evaluate(Stage):
         tasks += pinned(inputs.many("cases"), out)
         folder = inputs.one("policy")
         chat, model = load_chat(folder), load_model(folder, runtime, train=False)
+        roomy(tasks, model, chat)
         answer, likelihood = sampled(model, chat, self), Likelihood(model, chat)
         done = asyncio.run(runner.ask(tasks, answer, likelihood, runtime.progress, likelihood.certain))
         how = {"max_new": self.max_new, "temperature": self.temperature, "seed": self.seed, "template": chat.name}
@@ -87,6 +88,24 @@ def cases(folder: Path) -> Path:
             "this stage pinned no cases", where=str(folder), remedy="`cases` names stages of the type red_team"
         )
     return path
+
+
+def roomy(tasks: Sequence[task.Task], model: "Model", chat: "Chat") -> None:
+    """UserError with the item's name for one that the template refuses or that leaves no room for an answer."""
+    from posttrain.sampler.cache import context
+
+    room = context(model.base)
+    for one, item in ((t, i) for t in tasks if t.scoring.GENERATES for i in t.items):
+        where = f"{one.name}/{item.id}"
+        try:
+            length = len(chat.prompt(item.messages))
+        except (UserError, ValueError) as error:
+            raise UserError(f"the chat template refuses this item: {error}", where=where) from None
+        if room and length >= room:
+            raise UserError(
+                f"a prompt of {length:,} tokens leaves no room for an answer: the model holds {room:,}", where=where,
+                remedy="shorten the item or take it out of the suite",
+            )  # fmt: skip
 
 
 def sampled(model: "Model", chat: "Chat", how: Evaluate) -> runner.Answer:

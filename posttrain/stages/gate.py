@@ -4,7 +4,8 @@ Left out on purpose: the decision itself (gates.py, pure). Importing this file d
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -47,7 +48,7 @@ class Gate(Stage):
         At best: items that share a cluster are worth fewer, which shows when there are answers.
         """
         names, limit = getattr(baseline, "suites", ()), getattr(baseline, "limit", None)
-        counts = counted([task.load(name, limit) for name in names])
+        counts = counted(tuple((name, task.file_digest(task.find(name))) for name in names), limit)
         at_best = ((rule, counts[rule.metric]) for rule in self.rules if rule.bar is not None and rule.metric in counts)
         return [gates.can_find(rule, f"{n} items at best", n) for rule, n in at_best]
 
@@ -72,13 +73,14 @@ class Gate(Stage):
         return Decision.model_validate_json((out / "decision.json").read_text()).verdict
 
 
-def counted(tasks: Sequence[task.Task]) -> dict[str, int]:
-    """Metric -> how many items will have it, of those metrics that call an item right or wrong.
+@cache
+def counted(suites: tuple[tuple[str, str], ...], limit: int | None) -> dict[str, int]:
+    """Metric -> how many items of (suite, its file's digest) will have it, if it calls an item right or wrong.
 
     Which ones do is seen from made-up answers, no two of which are alike.
     """
     values: dict[str, list[float]] = {}
-    for one in tasks:
+    for one in (task.load(name, limit) for name, _ in suites):
         made = [_made_up(n, one, item) for n, item in enumerate(one.items)]
         for scored in runner.score([one], made):
             for name, value in scored.metrics.items():
