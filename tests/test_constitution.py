@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import tiny
-from endpoint import endpoint
+from endpoint import Raw, endpoint
 
 from posttrain import constitution, recipe
 from posttrain.errors import UserError
@@ -367,6 +367,33 @@ def test_an_endpoint_as_the_critic(tmp_path, policy, monkeypatch):
 def _chat(text, places=None):
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return {"choices": [choice | ({"logprobs": {"content": places}} if places else {})], "usage": {}}
+
+
+def test_what_an_endpoint_says_is_kept_and_counted_and_a_lost_server_takes_no_more_than_a_part(tmp_path):
+    """100 drafts, the server goes away after 64 critiques: the second run asks for the other 36 alone. 3 and 2 tokens
+    each, at 1 and 10 a token."""
+
+    def answer(path, body, number):
+        if number >= 64 and not asked:
+            return Raw(401, "gone")
+        return _chat(f"critique {number}") | {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+    asked, drafts = [], [draft(f"Question {n}?") for n in range(100)]
+    with endpoint(answer) as server:
+        knobs = ModelCritic(model="big", url=server.url, concurrent=4, price=(1e6, 1e7))
+
+        def critic():
+            return model_critic(knobs, law(tmp_path), None, 0, Runtime(), tmp_path / "replies.db")
+
+        with pytest.raises(UserError, match="401"):
+            asyncio.run(critic().critique(drafts, 1))
+        asked.append(len(server.asked))
+        second = critic()
+        said = asyncio.run(second.critique(drafts, 1))
+        assert second.spent.asked == 36 and second.spent.reused == 64 and second.spent.cost == 36 * (3 + 20)
+        assert len({c.text for c in said}) == 100
+        third = critic()
+        assert asyncio.run(third.critique(drafts, 1)) == said and third.spent.asked == 0
 
 
 @pytest.mark.parametrize(

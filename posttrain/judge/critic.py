@@ -146,13 +146,16 @@ class Model:
     """A language model as the critic: one principle drawn per draft and turn, its request put in words of our own.
 
     say: samples answers of the critic. judge: says which of two answers is better, with the principles as what counts
-    (llm.Pairwise; see `criteria`); None: this critic labels no pairs.
+    (llm.Pairwise; see `criteria`); None: this critic labels no pairs. spent: what counts its asks and their cost, if
+    anything does.
     """
 
     def __init__(
-        self, constitution: Constitution, say: Say, judge: Comparer | None = None, *, name: str = "model", seed: int = 0
+        self, constitution: Constitution, say: Say, judge: Comparer | None = None, *, name: str = "model",
+        seed: int = 0, spent: Any = None,
     ):  # fmt: skip
         self.constitution, self.say, self.judge, self.name, self.seed = constitution, say, judge, name, seed
+        self.spent = spent
 
     async def critique(self, drafts: Sequence[Draft], turn: int) -> list[Critique]:
         chosen = [drawn(self.constitution, self.seed, f"{turn} {d.id}") for d in drafts]

@@ -26,12 +26,14 @@ SEEDS = 2**31
 class Endpoint:
     """A chat endpoint as an Asker, and as the `say` and `options` of a critic.
 
-    log_probs False: the server gives none, or they are not to be trusted.
+    log_probs False: the server gives none, or they are not to be trusted.  used: (prompt tokens, drawn tokens) of what
+    has been said so far, as the server counts them.
     """
 
     def __init__(self, client: Client, model: str, *, log_probs: bool = True, how: Sampling | None = None):
         self.client, self.model, self.log_probs, self.how = client, model, log_probs, how or Sampling()
         self.name = f"{model} at {client.urls[0]}"
+        self.used = (0, 0)
 
     async def ask(self, questions: Sequence[Messages], how: Asking) -> list[Reply]:
         """One reply each; a question that got no answer after every try is a reply with a problem."""
@@ -59,6 +61,11 @@ class Endpoint:
         async with self.client.session() as call:
             bodies = [self._body(c) | settings | {"seed": seed_of(how.seed, i)} for i, c in enumerate(conversations)]
             answers = await asyncio.gather(*(call("/chat/completions", body) for body in bodies))
+        counts = [_mapping(answer.get("usage")) for answer in answers]
+        self.used = (
+            self.used[0] + sum(_whole(c.get("prompt_tokens")) for c in counts),
+            self.used[1] + sum(_whole(c.get("completion_tokens")) for c in counts),
+        )
         try:
             return [[_spoken(choice) for choice in choices_of(answer, n)] for answer in answers]
         except Passing as error:
