@@ -297,6 +297,26 @@ def test_prompts_of_any_shape(tmp_path):
     assert second.truth["label"] == "safe" and second.question == "B?" and second.answer == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"messages": [{"role": "robot", "content": "A?"}]}', "role"),
+        ('{"messages": ["A?"]}', "row"),
+        ('{"label": "unsafe", "messages": [{"role": "user", "content": "A?"}]}', "harmful or safe, got 'unsafe'"),
+        ('{"messages": [{"role": "assistant", "content": "A."}]}', "nobody asks anything"),
+        ('{"prompt": "A?"}', "needs `messages`"),
+        ('{"messages": ', "not valid JSON"),
+    ],
+)
+def test_a_bad_prompt_is_named_with_its_line(tmp_path, line, what):
+    """An unknown label would count as harmless, and refusing it as wrong."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "A?"}]}\n' + line + "\n")
+    with pytest.raises(UserError, match=what) as error:
+        list(read_drafts(str(path)))
+    assert error.value.where.endswith("rows.jsonl:2")
+
+
 def test_the_stage_writes_demos_steps_and_what_it_left_out(tmp_path, policy):
     stage = ConstitutionDemos(policy="p", limit=12, rounds=2, max_new=6, critic={"type": "rules", "n": 2}, holdout=0.3)
     metrics = stage.run(Inputs({"policy": (policy,)}), tmp_path, Runtime())

@@ -247,7 +247,8 @@ def test_a_good_judge_passes_and_bad_ones_say_why() -> None:
     with pytest.raises(UserError, match="may not label"):
         cards.may_label(first)
     cards.may_label(first, anyway="a demonstration")
-    assert "may label      no" in first.lines()[-1]
+    assert "may label      no" in first.lines()[-1] and not any("cost" in line for line in first.lines())
+    assert "cost           1.25" in first.model_copy(update={"cost": 1.25}).lines()
 
 
 def test_card_by_hand() -> None:

@@ -87,6 +87,7 @@ class Card(Row):
             f"accuracy       {low_high(*self.accuracy)}; the longer answer {low_high(*self.longer)}",
             f"difference     {low_high(*self.gain)}",
             f"without answer {self.unread:.3f}; problems: {counts}",
+            *([f"cost           {self.cost:.4g}"] if self.cost else []),
             f"may label      {'yes' if self.passed else 'no: ' + '; '.join(self.failed)}",
         ]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from posttrain import constitution as constitutions
 from posttrain import files
@@ -27,7 +27,7 @@ from posttrain.judge.critic import Critic, Critique, Preference, Revision
 from posttrain.judge.llm import Pairwise
 from posttrain.judge.principles import Draft
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, write_jsonl, write_split
+from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, explain, write_jsonl, write_split
 from posttrain.spec import one_of_types
 from posttrain.stages.voice import Voice, wait
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from posttrain.sampler.asking import Weights
     from posttrain.sampler.server import Endpoint
 
+SIDES = ("harmful", "safe")
 LABELS = {"refuse": "harmful", "lookalike": "safe"}  # categories of the safety rows
 
 
@@ -235,8 +236,13 @@ def read_drafts(source: str) -> Iterator[Draft]:
     for record in files.records(source):
         value = record.value
         if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-            raise UserError("a prompt needs `messages`", where=record.where)
-        turns: list[Message] = [Message.model_validate(m) for m in value["messages"]]
+            raise UserError(record.problem or "a prompt needs `messages`", where=record.where)
+        if value.get("label") not in (None, "", *SIDES):
+            raise UserError(f"label must be harmful or safe, got {value['label']!r}", where=record.where)
+        try:
+            turns: list[Message] = [Message.model_validate(m) for m in value["messages"]]
+        except ValidationError as error:
+            raise UserError(explain(error), where=record.where) from None
         while turns and turns[-1].role == "assistant":
             turns.pop()
         if not turns:
