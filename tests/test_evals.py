@@ -140,10 +140,34 @@ def test_a_gate_says_before_anything_runs_what_its_rules_can_find():
     assert "too few to prove it" in lines[0] and "80 items at best" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("refusals.harmful_refuse", "have no metric 'harmful_refuse'"), ("all.stoped", "have no metric 'stoped'"),
+        ("calibration.ece", "have no metric 'ece'"), ("all.words", "no better direction"),
+        ("pinned.refuse", "have no metric 'refuse'"), ("sums.acuracy", "have no metric 'acuracy'"),
+    ],
+)  # fmt: skip
+def test_a_rule_on_a_metric_that_no_item_has_is_refused_before_anything_runs(tmp_path, metric, said):
+    suites = ("refusals", "calibration", write_suite(tmp_path / "sums.jsonl", SUITE))
+    asked = Evaluate(policy="p", suites=suites)
+    gate = Gate(candidate="e", baseline="e", rules=(Rule(metric=metric, no_worse_than=0.1),))
+    with pytest.raises(UserError, match=said) as error:
+        gate.fits({"candidate": (asked,), "baseline": (asked,)})
+    assert error.value.where == "rules.0.metric" and error.value.remedy
+
+
+def test_an_own_suite_is_read_before_anything_runs(tmp_path):
+    asked = Evaluate(policy="p", suites=("facts", write_suite(tmp_path / "own.jsonl", [SUITE[0], SUITE[0]])))
+    with pytest.raises(UserError, match="appears twice"):
+        asked.fits({})
+
+
 def test_a_gate_knows_suites_whose_files_have_dots_in_their_names(tmp_path):
     rule = Rule(metric="desk.v2.accuracy", no_worse_than=0.1)
     gate = Gate(candidate="e", baseline="e", rules=(rule,))
-    held, other = (Evaluate(policy="p", suites=(f"{n}.jsonl",)) for n in ("desk.v2", "desk.v1"))
+    paths = [write_suite(tmp_path / f"{n}.jsonl", SUITE) for n in ("desk.v2", "desk.v1")]
+    held, other = (Evaluate(policy="p", suites=(path,)) for path in paths)
     gate.fits({"candidate": (held,), "baseline": (held,)})
     with pytest.raises(UserError, match=r"evaluates no suite 'desk\.v2'"):
         gate.fits({"candidate": (other,), "baseline": (held,)})

@@ -6,7 +6,7 @@ Left out on purpose: external harnesses (they run against the server). Importing
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -49,6 +49,12 @@ class Evaluate(Stage):
         if taken := next((n for n in names if n in task.TAKEN), ""):
             raise ValueError(f"a suite cannot be called {taken!r}, which names metrics of its own; rename the file")
         return self
+
+    def fits(self, sources: "Mapping[str, tuple[Stage, ...]]") -> None:
+        """A user's own suites must be in order; what ships is."""
+        for name in self.suites:
+            if name not in task.SUITES:
+                task.load(name, self.limit)
 
     def identity(self) -> dict[str, str]:
         suites = {f"suite {name}": task.file_digest(task.find(name)) for name in self.suites}

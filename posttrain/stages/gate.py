@@ -32,15 +32,23 @@ class Gate(Stage):
     rules: tuple[Rule, ...] = Field(min_length=1)
 
     def fits(self, sources: Mapping[str, tuple[Stage, ...]]) -> None:
-        """Every rule's metric must be of a suite that both reports hold; which metrics a suite has, only they know."""
+        """Every rule's metric must be one of single items, of a suite that both reports hold."""
         for edge in ("candidate", "baseline"):
             suites = getattr(sources[edge][0], "suites", None)
-            known = {*map(task.called, suites or ()), *task.TAKEN}
-            for n, rule in enumerate(self.rules):
-                suite = rule.metric.rpartition(".")[0]  # a file's name may hold dots
-                if suites is not None and suite not in known:
+            known = {task.called(name): name for name in suites or ()} | {name: name for name in task.TAKEN}
+            for n, rule in enumerate(self.rules if suites is not None else ()):
+                suite, _, short = rule.metric.rpartition(".")  # a file's name may hold dots
+                where = f"rules.{n}.metric"
+                if suite not in known:
                     what = f"{getattr(self, edge)!r} evaluates no suite {suite!r}, so it has no metric {rule.metric!r}"
-                    raise UserError(what, where=f"rules.{n}.metric", remedy=nearest(suite, known))
+                    raise UserError(what, where=where, remedy=nearest(suite, known))
+                metrics = runner.metrics_of(known[suite])
+                if short not in metrics:
+                    what = f"items of {suite!r} have no metric {short!r}, so no rule can rest on it"
+                    raise UserError(what, where=where, remedy=nearest(short, metrics))
+                if rule.bar is not None and metrics[short] is None:
+                    what = f"{rule.metric!r} has no better direction, so no rule can rest on it"
+                    raise UserError(what, where=where, remedy="another metric")
 
     def forecast(self, baseline: Stage) -> list[str]:
         """What the rules can find at all, from the suites that the baseline will be asked: before anything runs.
