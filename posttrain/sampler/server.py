@@ -93,8 +93,8 @@ def reply_of(answer: dict[str, Any], options: Sequence[str]) -> Reply:
     choice = choices_of(answer, 1)[0]
     text, usage = _said(choice), _mapping(answer.get("usage"))
     found = option_scores(_mapping(choice.get("logprobs")).get("content"), options) if options else None
-    counts = {"prompt_tokens": _whole(usage.get("prompt_tokens")), "drawn": _whole(usage.get("completion_tokens"))}
-    return Reply(text=text, options=found, **counts)
+    read, drawn = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
+    return Reply(text=text, options=found, prompt_tokens=read, drawn=drawn)
 
 
 def _said(choice: dict[str, Any]) -> str:
@@ -228,9 +228,10 @@ class Server:
 
     def _sample(self, choice: dict[str, Any], how: Sampling) -> Sample:
         ids, told = choice.get("token_ids"), _mapping(choice.get("logprobs")).get("token_logprobs")
-        lists = isinstance(ids, list) and isinstance(told, list) and all(isinstance(i, int) for i in ids)
-        if not lists or len(ids) != len(told):
+        if not isinstance(ids, list) or not isinstance(told, list) or len(ids) != len(told):
             raise Passing("the server gives no ids and log-probabilities of what it drew (return_token_ids)")
+        if not all(isinstance(i, int) for i in ids):
+            raise Passing("token ids that are no numbers")
         if not all(isinstance(x, int | float) and x <= 1e-6 for x in told):
             raise Passing("log-probabilities that cannot be any")
         said, parsed = self.chat.parse(ids)
