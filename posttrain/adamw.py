@@ -67,11 +67,11 @@ def adamw(groups: Sequence[dict[str, Any]], how: Optim) -> torch.optim.Optimizer
             remedy="moments: fp32, of which each process holds its share alone",
         )  # fmt: skip
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes import optim
     except ImportError:
         remedy = "pip install 'posttrain[quantize]', or moments: fp32"
         raise UserError("moments of 8 bits need the package bitsandbytes", where=where, remedy=remedy) from None
-    made: torch.optim.Optimizer = AdamW8bit(groups, lr=how.lr, betas=how.betas)
+    made: torch.optim.Optimizer = optim.AdamW8bit(groups, lr=how.lr, betas=how.betas)
     return made
 
 
