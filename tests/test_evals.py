@@ -130,14 +130,15 @@ def test_suites_of_one_name_do_not_overwrite_each_other(tmp_path, suites, said):
 
 def test_a_gate_says_before_anything_runs_what_its_rules_can_find():
     """Items by what the suites hold: 2.487 sqrt(0.2 / n); continuous metrics and unknown ones are passed over."""
-    names = ("refusals.harmful_refused", "all.stopped", "capability.nll", "bias.tone_gap", "pinned.resisted")
+    names = ("refusals.harmful_refused", "all.stopped", "capability.nll", "bias.tone_gap", "pinned.resisted",
+             "diversity.fresh")  # fmt: skip
     rules = tuple(Rule(metric=m, no_worse_than=0.1) for m in names)
-    asked = Evaluate(policy="p", suites=("refusals", "capability", "bias"), limit=40)
+    asked = Evaluate(policy="p", suites=("refusals", "capability", "bias", "diversity"), limit=40)
     lines = Gate(candidate="e", baseline="e", rules=rules).forecast(asked)
     n = sum(i.label == "harmful" for i in load("refusals", 40).items)
     drop = 2.487 * (0.2 / n) ** 0.5
     assert len(lines) == 2 and f"{n} items at best find a true drop of {drop:.3f}" in lines[0]
-    assert "too few to prove it" in lines[0] and "80 items at best" in lines[1]
+    assert "too few to prove it" in lines[0] and "120 items at best" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def counted(suites: tuple[tuple[str, str], ...], limit: int | None) -> dict[str,
 
 def _made_up(n: int, one: task.Task, item: Item) -> task.Done:
     if one.scoring.GENERATES:
-        text = "good " * (4 * (n % 3)) + f"well well well {n % 7}"
+        text = "good " * (4 * (n % 3)) + f"well well well {n}"
         return task.Done(id=item.id, suite=one.name, text=text, ended="stop", logps=(-1.0 - n,), counts=(1,))
     count = len(one.scoring.question(item)[1])
     return task.Done(id=item.id, suite=one.name, logps=tuple(-1.0 - k for k in range(count)), counts=(1,) * count)
