@@ -199,3 +199,11 @@ def test_say_and_options_for_critics(running: Running) -> None:
 def test_fields_of_the_wrong_shape_are_passed_over(answer: dict[str, Any]) -> None:
     reply = reply_of(answer, ("A", "B"))
     assert (reply.text, reply.options, reply.prompt_tokens) == ("A", None, 0)
+
+
+def test_an_address_without_v1_is_told_so() -> None:
+    with endpoint(lambda *_: Raw(404, "not found")) as fake:
+        for url, remedy in ((fake.url, ""), (fake.url.removesuffix("/v1"), "with /v1")):
+            with pytest.raises(UserError, match="status 404: not found") as error:
+                asyncio.run(Endpoint(Client([url]), "m").ask([QUESTION], Asking()))
+            assert remedy in error.value.remedy and bool(remedy) == bool(error.value.remedy)
