@@ -107,7 +107,7 @@ def number(x: Tensor) -> float:
     return float(x.full_tensor() if hasattr(x, "full_tensor") else x)
 
 
-def like(x: Tensor, mine: Tensor) -> Tensor:
+def like(x: Tensor, mine: Any) -> Tensor:
     """x cut like `mine`, if that is in shards and x is not."""
     if not hasattr(mine, "full_tensor") or hasattr(x, "full_tensor"):
         return x
@@ -211,8 +211,9 @@ def save_atomically(value: Any, path: Path) -> None:
 
 def _write(state: Any, folder: Path) -> None:
     """Every rank writes its shards into a folder of another name, which is renamed when all are done."""
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed import checkpoint
 
+    dcp: Any = checkpoint  # its functions are not exported by name
     part = folder.with_name(folder.name + ".part")
     parallel.led(lambda: _fresh(part))
     with (part / REST if parallel.rank() == 0 else Path(os.devnull)).open("wb") as f:
@@ -230,8 +231,9 @@ def _fresh(part: Path) -> None:
 
 
 def _read(folder: Path) -> Any:
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed import checkpoint
 
+    dcp: Any = checkpoint  # its functions are not exported by name
     with (folder / REST).open("rb") as f:
         unpickler = _Unpickler(f)
         state = unpickler.load()  # our own file, in our own run directory
