@@ -1,17 +1,19 @@
 """AdamW on fp32 master weights behind compute weights of any precision, and its learning rate over the steps.
 
-Left out on purpose: the loop (train.py), other optimisers, and 8-bit moments.
+Its moments are fp32, or 8 bits in blocks of 256 with a scale each (arXiv:2110.02861, by bitsandbytes).
+Left out on purpose: the loop (train.py), other optimisers.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from posttrain import parallel, shards
+from posttrain.errors import UserError
 
 PART = 1 << 28  # weights that are stepped at one time: as much fp32 memory, times four, is used for their gradients
 
@@ -26,6 +28,7 @@ class Optim:
     weight_decay: float = 0.0
     clip: float = 0.0  # largest global gradient norm; 0 is off
     betas: tuple[float, float] = (0.9, 0.99)
+    moments: Literal["fp32", "int8"] = "fp32"
 
 
 def parts(sizes: Sequence[int]) -> Iterator[list[int]]:
@@ -53,6 +56,25 @@ def lr_at(step: int, steps: int, how: Optim) -> float:
     return how.lr * (0.5 * (1 + math.cos(math.pi * x)) if how.schedule == "cosine" else 1 - x) + 1e-3 * how.lr
 
 
+def adamw(groups: Sequence[dict[str, Any]], how: Optim) -> torch.optim.Optimizer:
+    """The optimiser of these groups of parameters. UserError where 8-bit moments cannot be had."""
+    if how.moments == "fp32":
+        return torch.optim.AdamW(groups, lr=how.lr, betas=how.betas, fused=True)
+    where = "runtime.moments"
+    if parallel.world() > 1:
+        raise UserError(
+            "moments of 8 bits cannot be cut over several processes", where=where,
+            remedy="moments: fp32, of which each process holds its share alone",
+        )  # fmt: skip
+    try:
+        from bitsandbytes import optim
+    except ImportError:
+        remedy = "pip install 'posttrain[quantize]', or moments: fp32"
+        raise UserError("moments of 8 bits need the package bitsandbytes", where=where, remedy=remedy) from None
+    made: torch.optim.Optimizer = optim.AdamW8bit(groups, lr=how.lr, betas=how.betas)
+    return made
+
+
 class Master:
     """fp32 master weights, gradients and AdamW state behind compute weights of any precision.
 
@@ -68,7 +90,8 @@ class Master:
         decay = [w for w in self.weights if w.ndim > 1]
         rest = [w for w in self.weights if w.ndim <= 1]
         groups = [{"params": decay, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=how.lr, betas=how.betas, fused=True)
+        self.moments = how.moments
+        self.adamw = adamw([g for g in groups if g["params"]], how)
 
     @torch.no_grad()
     def collect(self) -> None:

@@ -69,7 +69,11 @@ def run(
         if only:
             outcome = pipeline.run_one(loaded.stages, place.root, loaded.start(progress), only, around=place.around)
         else:
-            outcome = pipeline.run(loaded.stages, place.root, loaded.start(progress), around=place.around)
+            steps = pipeline.plan(loaded.stages, place.root)
+            for line in _foreseen(loaded.stages, [s.name for s in steps if s.state != "done"]):
+                if "too few" in line:  # `posttrain plan` says it of every rule
+                    progress.say(line)
+            outcome = pipeline.run(loaded.stages, place.root, loaded.start(progress), steps=steps, around=place.around)
         if parallel.rank():
             return
     if only:
@@ -152,8 +156,18 @@ def plan(
         state = {"done": "done  ", "run": "run   ", "resume": "resume"}[step.state]
         kind = getattr(step.stage, "type", "")
         typer.echo(f"{state}  {step.name:<{width}}  {kind:<12} {step.fingerprint}  {step.why}".rstrip())
+    for line in _foreseen(loaded.stages, [s.name for s in steps if s.state != "done"]):
+        typer.echo(line)
     todo = sum(s.state != "done" for s in steps)
     typer.echo(f"{todo} of {len(steps)} stages to run in {place.shown(place.root)}")
+
+
+def _foreseen(stages: Any, todo: list[str]) -> list[str]:
+    """What the gates that are still to decide can find at all, said before anything runs."""
+    from posttrain.stages.gate import Gate
+
+    gates = {name: stages[name] for name in todo if isinstance(stages[name], Gate)}
+    return [f"{n} can tell: {line}" for n, gate in gates.items() for line in gate.forecast(stages[gate.baseline])]
 
 
 @app.command()

@@ -16,6 +16,7 @@ from posttrain.pipeline import versions
 
 EXTRAS = {  # module -> (what it is for, how to get it)
     "peft": ("low-rank adapters (lora:)", "pip install 'posttrain[lora]'"),
+    "bitsandbytes": ("weights in 8 or 4 bits (lora.quantize, runtime.moments)", "pip install 'posttrain[quantize]'"),
     "pyarrow": ("Parquet files", "pip install 'posttrain[parquet]'"),
     "datasets": ("data sets by Hugging Face id", "pip install 'posttrain[hub]'"),
     "uvicorn": ("posttrain serve", "pip install 'posttrain[serve]'"),

@@ -162,15 +162,21 @@ def foresee(rules: Sequence[Rule], baseline: Report, noise: Report | None = None
             )
             continue
         changed = compare(rule.metric, noise, baseline).changed if noise and items else 0.0
-        drop = stats.minimum_detectable_drop(max(USUAL_SHARE, changed), worth)
-        blind = abs(rule.bar) < drop
-        verdict = "too few to prove it" if blind else "enough"
         worth_words = f" (worth {worth:.0f} independent ones)" if worth < 0.95 * len(items) else ""
-        lines.append(
-            f"{rule.words()}: {len(items)} items{worth_words} find a true drop of {drop:.3f} four times out of five, "
-            f"if {max(USUAL_SHARE, changed):.0%} of them change: {verdict}"
-        )
+        lines.append(can_find(rule, f"{len(items)} items{worth_words}", worth, max(USUAL_SHARE, changed)))
     return tuple(lines)
+
+
+def can_find(rule: Rule, items: str, worth: float, share: float = USUAL_SHARE) -> str:
+    """What a rule about right-or-wrong items can find, in words. worth: how many independent items they are."""
+    drop, bar = stats.minimum_detectable_drop(share, worth), abs(rule.bar or 0.0)
+    if rule.better_than is not None:
+        found = f"show a true gain of {rule.better_than + drop:.3f}"
+        verdict = ""
+    else:
+        found = f"find a true drop of {drop:.3f}"
+        verdict = ": too few to prove it" if bar < drop else ": enough"
+    return f"{rule.words()}: {items} {found} four times out of five, if {share:.0%} of them change{verdict}"
 
 
 def _worth(values: Sequence[float], items: Sequence[Scored]) -> float:

@@ -91,7 +91,7 @@ class Model:
     def hidden(self, pack: Pack, at_X: Tensor | None = None) -> Tensor:
         """Last hidden states h_TD of a pack. at_X: the rows that are read; others then mean nothing."""
         # A mask of four dimensions is taken by transformers as finished: it builds none of its own.
-        with self._use_compiled(), self._narrow_to(at_X, len(pack.ids_T)):
+        with self._use_compiled(), self._narrow_to(at_X, len(pack.ids_T)), self._kept_elsewhere():
             out = self.decoder(
                 input_ids=sent(pack.ids_T[None], self.device),
                 position_ids=sent(pack.position_T[None], self.device),
@@ -107,6 +107,12 @@ class Model:
             return nullcontext()
         row_R = narrow.rows(at_X, tokens)
         return self.last.at(None if row_R is None else sent(row_R, self.device))
+
+    def _kept_elsewhere(self) -> AbstractContextManager[Any]:
+        """checkpointing: offload. What the layers keep, which is their input alone, waits in the machine's memory."""
+        if self.runtime.checkpointing != "offload" or not torch.is_grad_enabled():
+            return nullcontext()
+        return torch.autograd.graph.save_on_cpu(pin_memory=self.device.type == "cuda")
 
     @property
     def compiled_layers(self) -> list[nn.Module]:
@@ -205,8 +211,8 @@ class Model:
 
     def _worth_compiling(self, micro_batches: int | None) -> bool:
         """In fp32 the CPU is busy with matrix products that compiling does not touch: 0-5% were measured there."""
-        if (micro_batches or 0) < COMPILE_FROM:
-            return False
+        if (micro_batches or 0) < COMPILE_FROM or self.runtime.checkpointing == "offload":
+            return False  # a compiled layer keeps its weights too, which would travel with what is kept
         if self.device.type == "cuda":
             return True
         if self.runtime.checkpointing:
@@ -260,6 +266,7 @@ def recompute(layer: nn.Module) -> None:
             return forward(*args, **kwargs)
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
+    setattr(once_more, shards.RECOMPUTES, True)  # so that a copy of the layer can be rid of it
     layer.forward = once_more  # type: ignore[method-assign]
 
 

@@ -54,7 +54,10 @@ class Runtime:
     compile: Literal["auto", "on", "off"] = "auto"
     sampler: Literal["local"] = "local"
     rows: Literal["auto", "memory", "mapped"] = "auto"  # where rows are held: auto maps large files
-    checkpointing: bool = False  # activations are computed again instead of kept: less memory, a third more time
+    # activations are computed again instead of kept: less memory, a third more time; offload: and what is kept, the
+    # input of each layer, waits in the machine's memory instead of the GPU's
+    checkpointing: bool | Literal["offload"] = False
+    moments: Literal["fp32", "int8"] = "fp32"  # AdamW's two numbers a weight: 8 bytes, or 2 by bitsandbytes
     deterministic: bool = False  # only kernels that give the same bits every time; on a CPU it is so anyway
     not_finite: Literal["stop", "skip"] = "stop"  # what becomes of a step with a loss or gradient that is not finite
     price_per_hour: float = 0.0

@@ -31,7 +31,10 @@ class RuntimeKnobs(BaseModel):
     compile: Literal["auto", "on", "off"] = "auto"
     sampler: Literal["local"] = "local"
     rows: Literal["auto", "memory", "mapped"] = "auto"  # mapped: rows stay on the disk
-    checkpointing: bool = False  # keep no activations of the layers, compute them again in the backward pass
+    # keep no activations of the layers, compute them again in the backward pass; offload: keep what is needed for that,
+    # the input of each layer, in the machine's memory instead of the GPU's
+    checkpointing: bool | Literal["offload"] = False
+    moments: Literal["fp32", "int8"] = "fp32"  # AdamW's: 8 bytes a trained weight, or 2 with bitsandbytes
     deterministic: bool = False  # on an accelerator: only kernels that give the same bits every time
     not_finite: str = Field(default="stop", pattern="^(stop|skip)$")  # a step with a NaN or infinite loss or gradient
     price_per_hour: float = Field(default=0.0, ge=0)  # money for an hour of this machine, for the report

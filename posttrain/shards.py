@@ -5,7 +5,7 @@ inside one of the model's `PASSES`, which gather them for that long. Sharded par
 optimiser's), passes compute in the model's own precision, gradients are summed over ranks in fp32: the loss is divided
 by a total that counts all of them. A checkpoint holds shards and fits any number of processes, one included.
 
-Left out on purpose: offloading, activation checkpointing, sharding in a second dimension.
+Left out on purpose: weights and moments in the host's memory, sharding in a second dimension.
 """
 
 import copy
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from posttrain import parallel
 
 REST = "rest.pickle"  # in a sharded one: all that is no shard
+RECOMPUTES = "recomputes"  # marks the call of a layer whose activations are computed again (model.py)
 
 
 M = TypeVar("M", bound=Any)
@@ -70,7 +71,11 @@ def _gathering(model: Any) -> None:
 def _ghost(hf: nn.Module) -> nn.Module:
     """The module without its weights, ties kept."""
     hollow = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in hf.parameters()}
-    return copy.deepcopy(hf, hollow)
+    ghost = copy.deepcopy(hf, hollow)
+    for module in ghost.modules():
+        if hasattr(module.__dict__.get("forward"), RECOMPUTES):  # the copied call would go to the layer in shards
+            del module.forward
+    return ghost
 
 
 def whole(model: M, *, keep: bool = True, device: torch.device | None = None) -> M:
@@ -102,7 +107,7 @@ def number(x: Tensor) -> float:
     return float(x.full_tensor() if hasattr(x, "full_tensor") else x)
 
 
-def like(x: Tensor, mine: Tensor) -> Tensor:
+def like(x: Tensor, mine: Any) -> Tensor:
     """x cut like `mine`, if that is in shards and x is not."""
     if not hasattr(mine, "full_tensor") or hasattr(x, "full_tensor"):
         return x
@@ -206,8 +211,9 @@ def save_atomically(value: Any, path: Path) -> None:
 
 def _write(state: Any, folder: Path) -> None:
     """Every rank writes its shards into a folder of another name, which is renamed when all are done."""
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed import checkpoint
 
+    dcp: Any = checkpoint  # its functions are not exported by name
     part = folder.with_name(folder.name + ".part")
     parallel.led(lambda: _fresh(part))
     with (part / REST if parallel.rank() == 0 else Path(os.devnull)).open("wb") as f:
@@ -225,8 +231,9 @@ def _fresh(part: Path) -> None:
 
 
 def _read(folder: Path) -> Any:
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed import checkpoint
 
+    dcp: Any = checkpoint  # its functions are not exported by name
     with (folder / REST).open("rb") as f:
         unpickler = _Unpickler(f)
         state = unpickler.load()  # our own file, in our own run directory

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from posttrain import finite, packing, parallel, shards
 from posttrain.adamw import Master, Optim, lr_at
+from posttrain.errors import UserError
 from posttrain.model import Model
 from posttrain.progress import Progress
 
@@ -57,6 +58,7 @@ class Cursor:
 class Live(Protocol):
     """Rows that are made while training goes on (reinforcement learning): they go into the checkpoint too."""
 
+    pace: float  # the learning rate is multiplied with it
     stop: bool  # set by `after`: this step was the last, training ends on the best weights that evaluation has seen
 
     def state(self) -> Any: ...
@@ -145,7 +147,8 @@ def train(
             micro = next(batches)
             if before:
                 before(micro)
-            entry = _step(model, master, rows, loss, micro, optim, lr_at(cursor.step, steps, optim), before, live)
+            lr = lr_at(cursor.step, steps, optim) * (live.pace if live else 1.0)
+            entry = _step(model, master, rows, loss, micro, optim, lr, before, live)
             cursor.step += 1
             finite.check(cursor.step, entry, cursor.log, not_finite, progress.say)
             cursor.tokens += entry["tokens"]
@@ -292,6 +295,7 @@ def _save(out: Path, master: Master, cursor: Cursor, live: Live | None = None) -
     state = {
         "weights": master.weights,
         "adamw": master.adamw.state_dict(),
+        "moments": master.moments,
         "cursor": vars(cursor),
         "rng": torch.get_rng_state(),
         "python_rng": random.getstate(),
@@ -305,6 +309,11 @@ def _resume(out: Path, master: Master, live: Live | None = None) -> Cursor | Non
     state = shards.kept(out, "checkpoint")
     if state is None:
         return None
+    if (moments := state.get("moments", "fp32")) != master.moments:
+        raise UserError(
+            f"the checkpoint holds moments of {moments}, and runtime.moments is {master.moments} now", where=str(out),
+            remedy=f"runtime.moments={moments} goes on from it; remove that folder to begin anew",
+        )  # fmt: skip
     master.copy_from(state["weights"])
     master.adamw.load_state_dict(state["adamw"])
     shards.fit(master.adamw)

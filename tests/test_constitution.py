@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import tiny
-from endpoint import endpoint
+from endpoint import Raw, endpoint
 
 from posttrain import constitution, recipe
 from posttrain.errors import UserError
@@ -297,6 +297,26 @@ def test_prompts_of_any_shape(tmp_path):
     assert second.truth["label"] == "safe" and second.question == "B?" and second.answer == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"messages": [{"role": "robot", "content": "A?"}]}', "role"),
+        ('{"messages": ["A?"]}', "row"),
+        ('{"label": "unsafe", "messages": [{"role": "user", "content": "A?"}]}', "harmful or safe, got 'unsafe'"),
+        ('{"messages": [{"role": "assistant", "content": "A."}]}', "nobody asks anything"),
+        ('{"prompt": "A?"}', "needs `messages`"),
+        ('{"messages": ', "not valid JSON"),
+    ],
+)
+def test_a_bad_prompt_is_named_with_its_line(tmp_path, line, what):
+    """An unknown label would count as harmless, and refusing it as wrong."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "A?"}]}\n' + line + "\n")
+    with pytest.raises(UserError, match=what) as error:
+        list(read_drafts(str(path)))
+    assert error.value.where.endswith("rows.jsonl:2")
+
+
 def test_the_stage_writes_demos_steps_and_what_it_left_out(tmp_path, policy):
     stage = ConstitutionDemos(policy="p", limit=12, rounds=2, max_new=6, critic={"type": "rules", "n": 2}, holdout=0.3)
     metrics = stage.run(Inputs({"policy": (policy,)}), tmp_path, Runtime())
@@ -367,6 +387,61 @@ def test_an_endpoint_as_the_critic(tmp_path, policy, monkeypatch):
 def _chat(text, places=None):
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return {"choices": [choice | ({"logprobs": {"content": places}} if places else {})], "usage": {}}
+
+
+def test_what_an_endpoint_says_is_kept_and_counted_and_a_lost_server_takes_no_more_than_a_part(tmp_path):
+    """100 drafts, the server goes away after 64 critiques: the second run asks for the other 36 alone. 3 and 2 tokens
+    each, at 1 and 10 a token."""
+
+    def answer(path, body, number):
+        if number >= 64 and not asked:
+            return Raw(401, "gone")
+        return _chat(f"critique {number}") | {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+    asked, drafts = [], [draft(f"Question {n}?") for n in range(100)]
+    with endpoint(answer) as server:
+        knobs = ModelCritic(model="big", url=server.url, concurrent=4, price=(1e6, 1e7))
+
+        def critic():
+            return model_critic(knobs, law(tmp_path), None, 0, Runtime(), tmp_path / "replies.db")
+
+        with pytest.raises(UserError, match="401"):
+            asyncio.run(critic().critique(drafts, 1))
+        asked.append(len(server.asked))
+        second = critic()
+        said = asyncio.run(second.critique(drafts, 1))
+        assert second.spent.asked == 36 and second.spent.reused == 64 and second.spent.cost == 36 * (3 + 20)
+        assert len({c.text for c in said}) == 100
+        third = critic()
+        assert asyncio.run(third.critique(drafts, 1)) == said and third.spent.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"choices": []}, "without 1 choices"),
+        ({"choices": [{"message": "hello"}]}, "without a message"),
+        ({"choices": [{"message": {"content": ["a"]}}]}, "without a message"),
+        ({"choices": [{"message": {"content": None}, "index": None}], "usage": "much"}, "said nothing of 8"),
+    ],
+    ids=["no choices", "no message", "no words", "silence"],
+)
+def test_a_critic_that_speaks_garbage_is_told_and_is_no_traceback(tmp_path, said, what):
+    with endpoint(lambda *_: said) as server:
+        critic = model_critic(ModelCritic(model="big", url=server.url), law(tmp_path), None, 0, Runtime())
+        with pytest.raises(UserError, match=what) as error:
+            asyncio.run(critic.critique([draft() for _ in range(8)], 1))
+    assert "big at http" in error.value.where
+
+
+def test_labels_that_cannot_be_read_are_no_empty_set(tmp_path, policy):
+    """Two different answers each, and a critic that replies to everything but never with a letter."""
+    with endpoint(lambda *_: _chat("They are both fine.")) as server:
+        knobs = {"type": "model", "model": "big", "url": server.url}
+        stage = ConstitutionPairs(policy="p", limit=6, n=4, max_new=8, temperature=2.0, critic=knobs, anyway="a test")
+        with pytest.raises(UserError, match="label: unreadable"):
+            stage.run(Inputs({"policy": (policy,)}), tmp_path, Runtime())
+    assert (tmp_path / "labels.jsonl").read_text().count("unreadable") == 12
 
 
 def test_a_missing_key_is_said(tmp_path, monkeypatch):

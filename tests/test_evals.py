@@ -103,6 +103,77 @@ def test_a_users_own_suite(tmp_path):
     assert own.scoring.METRICS == {"accuracy": True}
 
 
+def test_an_own_suite_may_say_whose_scoring_it_wants(tmp_path):
+    """Choices are scored as capability, unless the first item asks for calibration."""
+    row = {"id": "1", "cluster": "x", "context": "The sky is", "choices": ["blue", "green"], "correct": 0}
+    assert load(write_suite(tmp_path / "own.jsonl", [row])).scoring is capability
+    named = load(write_suite(tmp_path / "own.jsonl", [row | {"scoring": "calibration"}]))
+    assert "brier" in named.scoring.METRICS
+    with pytest.raises(UserError, match="no suite 'calibratio' to score as"):
+        load(write_suite(tmp_path / "own.jsonl", [row | {"scoring": "calibratio"}]))
+
+
+@pytest.mark.parametrize(
+    ("suites", "said"),
+    [
+        (("facts", "facts"), "two suites are called 'facts'"),
+        (("facts", "{}/facts.jsonl"), "two suites are called 'facts'"),
+        (("{}/a/own.jsonl", "{}/b/own.jsonl"), "two suites are called 'own'"),
+        (("{}/pinned.jsonl",), "cannot be called 'pinned'"),
+        (("{}/all.jsonl",), "cannot be called 'all'"),
+    ],
+)
+def test_suites_of_one_name_do_not_overwrite_each_other(tmp_path, suites, said):
+    with pytest.raises(ValueError, match=said):
+        Evaluate(policy="p", suites=tuple(s.format(tmp_path) for s in suites))
+
+
+def test_a_gate_says_before_anything_runs_what_its_rules_can_find():
+    """Items by what the suites hold: 2.487 sqrt(0.2 / n); continuous metrics and unknown ones are passed over."""
+    names = ("refusals.harmful_refused", "all.stopped", "capability.nll", "bias.tone_gap", "pinned.resisted",
+             "diversity.fresh")  # fmt: skip
+    rules = tuple(Rule(metric=m, no_worse_than=0.1) for m in names)
+    asked = Evaluate(policy="p", suites=("refusals", "capability", "bias", "diversity"), limit=40)
+    lines = Gate(candidate="e", baseline="e", rules=rules).forecast(asked)
+    n = sum(i.label == "harmful" for i in load("refusals", 40).items)
+    drop = 2.487 * (0.2 / n) ** 0.5
+    assert len(lines) == 2 and f"{n} items at best find a true drop of {drop:.3f}" in lines[0]
+    assert "too few to prove it" in lines[0] and "120 items at best" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("refusals.harmful_refuse", "have no metric 'harmful_refuse'"), ("all.stoped", "have no metric 'stoped'"),
+        ("calibration.ece", "have no metric 'ece'"), ("all.words", "no better direction"),
+        ("pinned.refuse", "have no metric 'refuse'"), ("sums.acuracy", "have no metric 'acuracy'"),
+    ],
+)  # fmt: skip
+def test_a_rule_on_a_metric_that_no_item_has_is_refused_before_anything_runs(tmp_path, metric, said):
+    suites = ("refusals", "calibration", write_suite(tmp_path / "sums.jsonl", SUITE))
+    asked = Evaluate(policy="p", suites=suites)
+    gate = Gate(candidate="e", baseline="e", rules=(Rule(metric=metric, no_worse_than=0.1),))
+    with pytest.raises(UserError, match=said) as error:
+        gate.fits({"candidate": (asked,), "baseline": (asked,)})
+    assert error.value.where == "rules.0.metric" and error.value.remedy
+
+
+def test_an_own_suite_is_read_before_anything_runs(tmp_path):
+    asked = Evaluate(policy="p", suites=("facts", write_suite(tmp_path / "own.jsonl", [SUITE[0], SUITE[0]])))
+    with pytest.raises(UserError, match="appears twice"):
+        asked.fits({})
+
+
+def test_a_gate_knows_suites_whose_files_have_dots_in_their_names(tmp_path):
+    rule = Rule(metric="desk.v2.accuracy", no_worse_than=0.1)
+    gate = Gate(candidate="e", baseline="e", rules=(rule,))
+    paths = [write_suite(tmp_path / f"{n}.jsonl", SUITE) for n in ("desk.v2", "desk.v1")]
+    held, other = (Evaluate(policy="p", suites=(path,)) for path in paths)
+    gate.fits({"candidate": (held,), "baseline": (held,)})
+    with pytest.raises(UserError, match=r"evaluates no suite 'desk\.v2'"):
+        gate.fits({"candidate": (other,), "baseline": (held,)})
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -254,6 +325,14 @@ def test_likelihood_is_the_plain_models(folder):
                 logp_TV = plain(torch.tensor([prefix + ids])).logits[0].log_softmax(-1)
             expected = [float(logp_TV[len(prefix) + i - 1, token]) for i, token in enumerate(ids)]
             assert logps == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_item_that_leaves_no_room_is_named_before_anything_is_sampled(folder, tmp_path):
+    long = SUITE[0] | {"id": "long", "messages": [{"role": "user", "content": "one and one " * 200}]}
+    stage = Evaluate(policy="p", suites=(write_suite(tmp_path / "own.jsonl", [*SUITE, long]),), max_new=4)
+    with pytest.raises(UserError, match="leaves no room") as error:
+        stage.run(Inputs({"policy": (folder,)}), tmp_path, Runtime())
+    assert error.value.where == "own/long"
 
 
 def test_evaluate_stage_end_to_end(folder, tmp_path):

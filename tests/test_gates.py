@@ -184,6 +184,9 @@ def test_foresees_what_it_cannot_see():
     line = foresee([rule(0.02)], report([0, 1] * 125))[0]
     assert "0.070" in line and "too few" in line
     assert foresee([rule(0.1)], report([0, 1] * 125))[0].endswith("enough")
+    """Asked for more than 0.1 more: a true gain of 0.1 + 0.070 is shown four times out of five."""
+    gain = foresee([Rule(metric=rule(0.1).metric, better_than=0.1)], report([0, 1] * 125))[0]
+    assert "show a true gain of 0.170 four times" in gain and gain.endswith("change")
 
 
 def test_noise_floor_is_shown_and_warned_about():

@@ -74,6 +74,16 @@ def test_raise_kl_makes_staying_near_the_reference_dearer(places, tmp_path):
     assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
 
 
+def test_lower_lr_halves_the_learning_rate(places, tmp_path):
+    """Once it fires, and again after some rollouts at the earliest."""
+    weights, log, _ = gamed(places, tmp_path / "lower", "lower_lr", gold=(0.9, 0.1))
+    rates = [e["lr"] for e in log if "lr" in e]
+    first = rates[0]
+    assert rates[:2] == [first] * 2 and rates[2:7] == pytest.approx([first / 2] * 5)
+    assert rates[7:] == pytest.approx([first / 4] * 5)
+    assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
+
+
 def test_health_asks_each_detector_once_a_view(monkeypatch):
     from posttrain.rl import health
 

@@ -247,7 +247,8 @@ def test_a_good_judge_passes_and_bad_ones_say_why() -> None:
     with pytest.raises(UserError, match="may not label"):
         cards.may_label(first)
     cards.may_label(first, anyway="a demonstration")
-    assert "may label      no" in first.lines()[-1]
+    assert "may label      no" in first.lines()[-1] and not any("cost" in line for line in first.lines())
+    assert "cost           1.25" in first.model_copy(update={"cost": 1.25}).lines()
 
 
 def test_card_by_hand() -> None:
@@ -390,12 +391,56 @@ def test_an_endpoint_that_refuses_gets_a_bad_card() -> None:
     ("who", "said"),
     [
         ("url: http://x/v1", "needs model"), ("policy: base, url: http://x/v1, model: m", "one of them"),
-        ("policy: base, criteria: ['']", "empty criterion"),
+        ("policy: base, criteria: ['']", "empty criterion"), ("panel: [card], policy: base", "one of them"),
     ],
 )  # fmt: skip
 def test_bad_recipes(data: Path, who: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         recipe_of(data, who)
+
+
+def test_a_panel_is_examined_and_labels(data: Path) -> None:
+    """Two good judges and one that always takes the first: each has a card, the panel has its own, their mean labels.
+
+    The third is inconsistent and gives one half, so where the others are sure of 1 the panel says 5/6.
+    """
+    with endpoint(protocol) as good, endpoint(lambda *_: chat("A")) as loud:
+        (data / "r.yaml").write_text(
+            f"""
+stages:
+  votes: {{type: pairs, path: {data}/pairs.jsonl, holdout: 0.1}}
+  one: {{type: judge_card, url: {good.url}, model: good, log_probs: false, labelled: {data}/labelled.jsonl}}
+  two: {{type: judge_card, url: {loud.url}, model: loud, log_probs: false, labelled: {data}/labelled.jsonl}}
+  three: {{type: judge_card, url: {good.url}, model: fine, log_probs: false, labelled: {data}/labelled.jsonl}}
+  both: {{type: judge_card, panel: [one, two, three], labelled: {data}/labelled.jsonl, thresholds: {{items: 20}}}}
+  ai: {{type: judge_pairs, judge: both, pairs: votes}}
+"""
+        )
+        outcome = pipeline.run(recipe.load(str(data / "r.yaml")).stages, data / "runs", Runtime())
+    one, two, both = (
+        Card.model_validate_json((outcome.folders[n] / "card.json").read_text()) for n in ("one", "two", "both")
+    )
+    assert one.kappa[0] == 1.0 and two.consistency == 0.0 and not two.passed
+    assert both.passed and both.judge.startswith("panel of good at ") and "loud at " in both.judge
+    pairs = list(read_jsonl(outcome.folders["ai"] / "train.jsonl", Pair))
+    assert {round(p.soft, 6) for p in pairs} == {0.5, 0.833333}
+    record = json.loads((outcome.folders["both"] / "record.json").read_text())
+    assert record["metrics"]["asked"] == 3 * one.n * 2
+    assert len(list(outcome.folders["both"].glob("replies-*.db"))) == 3
+
+
+def test_a_judge_that_cannot_be_read_labels_nothing(data: Path) -> None:
+    with endpoint(lambda *_: chat("Both have their merits.")) as fake:
+        loaded = recipe_of(data, f"url: {fake.url}, model: m", anyway="a test")
+        with pytest.raises(UserError, match=r"none of \d+ pairs a label"):
+            pipeline.run(loaded.stages, data / "runs", Runtime())
+
+
+def test_a_reference_goes_with_its_pair() -> None:
+    said = [Message(role="assistant", content=c) for c in ("yes", "no")]
+    pair = Pair(id="1", prompt=user("q"), chosen=said[0], rejected=said[1], meta={"reference": "yes, always"})
+    assert cards.from_pair(pair).truth == {"reference": "yes, always"}
+    assert cards.from_pair(pair.model_copy(update={"meta": {}})).truth == {}
 
 
 # ---- win rates

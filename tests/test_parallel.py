@@ -87,6 +87,14 @@ def test_two_processes_train_as_one(home, alone, tmp_path):
     assert left == {p.name for p in next(alone("sft").glob("*/sft-*")).iterdir()}
 
 
+@pytest.mark.parametrize("how", ["true", "offload"])
+def test_activations_computed_again_change_nothing(home, alone, tmp_path, how):
+    """GRPO too, whose whole weights are a copy of the layers that compute their activations again."""
+    stages = ("sft", "grpo") if how == "true" else ("sft",)
+    ranks.run(2, ranks.recipe(home, *stages), tmp_path, f"runtime.checkpointing={how}")
+    same_curves(alone(*stages), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "stages"), [(2, ALL), (4, ("sft", "dpo", "judge", "grpo"))])
 def test_every_training_stage_is_the_same(home, alone, tmp_path, world, stages):

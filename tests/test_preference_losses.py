@@ -9,6 +9,7 @@ from posttrain.objectives import preference as pref
 from posttrain.objectives import unpaired
 from posttrain.objectives.preference import Pairs
 from posttrain.objectives.unpaired import Thumbs
+from posttrain.pipeline import Runtime
 from posttrain.rows import Pair
 from posttrain.spec import config_of
 
@@ -275,6 +276,27 @@ def test_knobs_out_of_range_are_refused(bad):
 
     with pytest.raises(ValidationError):
         config_of(pref.robust).model_validate(bad)
+
+
+def test_a_loss_without_soft_labels_sees_no_ties_and_the_better_answer_first():
+    """Soft 0.5 prefers neither: nothing to learn for dpo. 0.2 says that the other answer is better, with 0.8."""
+    from posttrain.errors import UserError
+    from posttrain.rows import Message
+    from posttrain.stages.preference import count_ties, decided
+
+    def row(soft, margin=None):
+        said = [Message(role="assistant", content=c) for c in ("a", "b")]
+        asked = (Message(role="user", content="q"),)
+        return Pair(prompt=asked, chosen=said[0], rejected=said[1], soft=soft, margin=margin)
+
+    rows = [row(None), row(0.5), row(0.2, margin=2.0), row(0.9)]
+    sure, other, likely = decided("dpo", rows)
+    assert (sure, likely) == (rows[0], rows[3])
+    assert (other.chosen.content, other.rejected.content, other.soft, other.margin) == ("b", "a", 0.8, -2.0)
+    assert decided("soft", rows) == rows and decided("dpo", []) == []
+    assert count_ties(rows, decided("kto", rows), Runtime()) == 1
+    with pytest.raises(UserError, match="all 2 pairs prefer neither"):
+        count_ties([row(0.5)] * 2, [], Runtime())
 
 
 def test_soft_labels_and_margins_are_rows_of_their_own():

@@ -233,6 +233,9 @@ def test_bad_goals_are_one_clear_message(tmp_path):
     path.write_text('{"id": "a", "cluster": "x"}\n')
     with pytest.raises(UserError, match="needs `goal`"):
         read_goals(str(path))
+    path.write_text('{"id": "a", "cluster": "x", "goal": "How?", "label": "unsafe"}\n')
+    with pytest.raises(UserError, match="harmful or safe, got 'unsafe'"):
+        read_goals(str(path))
     safe = {"id": "a", "cluster": "x", "goal": "How?", "label": "safe"}
     path.write_text(json.dumps(safe))
     with pytest.raises(UserError, match="no harmful goal"):

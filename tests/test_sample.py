@@ -36,6 +36,24 @@ def test_the_best_against_the_worst_and_among_equals_the_likeliest():
     assert best_and_worst(ITEM, answers, margin=1) is None
 
 
+LLM = {"type": "llm", "url": "http://127.0.0.1:9/v1", "model": "m"}
+
+
+@pytest.mark.parametrize("stage", [SampleDemos, SamplePairs])
+def test_a_model_without_a_card_chooses_nothing_to_train_on_unless_the_recipe_says_why(stage):
+    with pytest.raises(ValueError, match="after an examination"):
+        stage(policy="p", judge=LLM)
+    assert stage(policy="p", judge=LLM | {"anyway": "a test"}).judge.anyway == "a test"
+
+
+@pytest.mark.parametrize(("judge", "source"), [({"type": "number"}, "rule"), (LLM | {"anyway": "a test"}, "judge")])
+def test_rows_say_whether_a_rule_or_a_judge_chose_them(judge, source):
+    answers = [answer("4", 1), answer("5", 0)]
+    (pair,) = SamplePairs(policy="p", judge=judge).rows(ITEM, answers)
+    (demo,) = SampleDemos(policy="p", judge=judge).rows(ITEM, answers)
+    assert pair.source == demo.source == source
+
+
 def test_what_cannot_be_imitated_is_never_chosen():
     cut, control = answer("long", 2, ended="length"), answer("bad", -1, ended="malformed")
     assert best_and_worst(ITEM, [cut, answer("x", 1), control]) is None  # nothing is worse and usable

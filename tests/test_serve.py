@@ -223,6 +223,15 @@ def test_the_cache_grows_and_the_context_ends_an_answer(running: Running) -> Non
     assert too_long.status_code == 400 and too_long.json()["error"]["code"] == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+def test_null_is_what_was_not_said(running: Running, path: str) -> None:
+    names = ("model", "n", "temperature", "top_p", "seed", "stop", "stream", "stream_options", "logprobs", "tools",
+             "presence_penalty", "user", "logit_bias", "response_format", "return_token_ids")  # fmt: skip
+    asked = {"prompt": "x"} if path == "completions" else {"messages": [{"role": "user", "content": "x"}]}
+    answer = running.post(f"/v1/{path}", asked | {"max_tokens": 2} | dict.fromkeys(names))
+    assert answer.status_code == 200 and len(answer.json()["choices"]) == 1, answer.text
+
+
 BAD = [
     ("/v1/completions", {"prompt": 5}, "prompt"),
     ("/v1/completions", {"prompt": []}, "prompt"),

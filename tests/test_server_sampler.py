@@ -186,3 +186,24 @@ def test_say_and_options_for_critics(running: Running) -> None:
         assert rows == [[pytest.approx(-0.1), pytest.approx(-2.0)]]
     with endpoint(lambda *_: chat("A")) as fake, pytest.raises(Unanswered):
         asyncio.run(Endpoint(Client([fake.url]), "m").options([QUESTION], ("A", "B")))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": [{"message": {"content": "A"}, "index": None, "logprobs": [1]}], "usage": {"prompt_tokens": "x"}},
+        {"choices": [{"message": {"content": "A"}, "logprobs": {"content": {"a": 1}}}], "usage": 3},
+        {"choices": [{"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "top_logprobs": 7}]}}]},
+    ],
+)
+def test_fields_of_the_wrong_shape_are_passed_over(answer: dict[str, Any]) -> None:
+    reply = reply_of(answer, ("A", "B"))
+    assert (reply.text, reply.options, reply.prompt_tokens) == ("A", None, 0)
+
+
+def test_an_address_without_v1_is_told_so() -> None:
+    with endpoint(lambda *_: Raw(404, "not found")) as fake:
+        for url, remedy in ((fake.url, ""), (fake.url.removesuffix("/v1"), "with /v1")):
+            with pytest.raises(UserError, match="status 404: not found") as error:
+                asyncio.run(Endpoint(Client([url]), "m").ask([QUESTION], Asking()))
+            assert remedy in error.value.remedy and bool(remedy) == bool(error.value.remedy)

@@ -109,6 +109,20 @@ def test_the_stage_compares_two_reports(tmp_path):
     assert all(row.p == 0.5 for row in told if row.candidate == row.baseline)
 
 
+def test_answers_to_another_version_of_a_suite_are_not_compared(tmp_path):
+    here, there = (made_report(tmp_path / n, lambda i: f"Yes, {i.id}.") for n in ("a", "b"))
+    now = task.load("refusals").digest
+    for folder, digest in ((here, now), (there, "0123456789abcdef")):
+        (folder / "summary.json").write_text(json.dumps({"suites": {"refusals": {"digest": digest}}}))
+    with pytest.raises(
+        UserError, match=f"has changed since this report was made .0123456789abcdef, now {now}"
+    ) as error:
+        SideBySide(candidate="a", baseline="b").run(
+            Inputs({"candidate": (here,), "baseline": (there,)}), tmp_path, Runtime()
+        )
+    assert error.value.where == "b"
+
+
 def test_reports_without_a_common_suite(tmp_path):
     here = made_report(tmp_path / "a", lambda i: "Yes.")
     there = made_report(tmp_path / "b", lambda i: "No.", suites=("facts",))

@@ -34,18 +34,25 @@ def rows_of(docs):
     return train.Rows([packing.size(d) for d in docs], counts, [f"row-{i}" for i in range(len(docs))])
 
 
-def work(folder, out, docs, *, micro=MICRO, batch=256, steps=6, precision="fp32", evaluate=False, **how):
-    model = load_model(folder, Runtime(precision=precision), train=True)
+def work(
+    folder, out, docs, *, micro=MICRO, batch=256, steps=6, precision="fp32", evaluate=False, moments="fp32",
+    stop_after=None, **how,
+):  # fmt: skip
+    """(model, cursor) of a short training. stop_after: so many losses, then it breaks off."""
+    model, called = load_model(folder, Runtime(precision=precision), train=True), []
     rows = rows_of(docs)
 
     def loss(indices, total):
+        called.append(indices)
+        if stop_after is not None and len(called) > stop_after:
+            raise InterruptedError
         return token_loss(model, packing.build([docs[i] for i in indices], pad_to=micro), "nll", total)
 
     steps, batches = train.schedule(rows, micro_tokens=micro, batch_tokens=batch, epochs=1, steps=steps, seed=3)
     out.mkdir(exist_ok=True)
     cursor = train.train(
-        model, rows, loss, optim=adamw.Optim(how.pop("lr", 1e-2), clip=1.0, warmup=0.2), steps=steps, batches=batches,
-        out=out, progress=Progress("silent"), **how,
+        model, rows, loss, optim=adamw.Optim(how.pop("lr", 1e-2), clip=1.0, warmup=0.2, moments=moments), steps=steps,
+        batches=batches, out=out, progress=Progress("silent"), **how,
         evaluate=(lambda: held_out(model, docs, micro, 0)) if evaluate else None,
     )  # fmt: skip
     return model, cursor
@@ -78,6 +85,42 @@ def test_accumulated_micro_batches_equal_one_large_batch(folder, tmp_path):
         gradients.append([g.clone() for g in master.grads])
     for one, many in zip(*gradients):
         torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-6)
+
+
+def test_moments_of_eight_bits_learn_alike_and_go_on_from_a_checkpoint(folder, tmp_path, monkeypatch):
+    """2 bytes a weight and the scales of blocks; the same curve nearly; broken off and resumed to the same bits."""
+    pytest.importorskip("bitsandbytes")
+    docs = documents()
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)
+    _, full = work(folder, tmp_path / "full", docs, steps=8)
+    whole, small = work(folder, tmp_path / "small", docs, steps=8, moments="int8")
+    pairs = [(a["loss"], b["loss"]) for a, b in zip(full.log, small.log)]
+    assert any(a != b for a, b in pairs) and all(abs(a - b) < 0.1 for a, b in pairs)
+    assert pairs[-1][1] < pairs[0][1] - 0.3
+    with pytest.raises(InterruptedError):
+        work(folder, tmp_path / "cut", docs, steps=8, moments="int8", stop_after=9)
+    with pytest.raises(UserError, match="moments of int8, and"):
+        work(folder, tmp_path / "cut", docs, steps=8)
+    resumed, again = work(folder, tmp_path / "cut", docs, steps=8, moments="int8")
+    assert [e["loss"] for e in again.log] == [e["loss"] for e in small.log]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    weight = torch.nn.Parameter(torch.randn(64, 128))
+    master = adamw.Master([weight], adamw.Optim(1e-3, moments="int8"))
+    weight.sum().backward()
+    master.step(1e-3, 0.0)
+    (state,) = master.adamw.state.values()
+    own = sum(x.numel() * x.element_size() for k, x in state.items() if torch.is_tensor(x) and "qmap" not in k)
+    assert own < 2.1 * weight.numel()
+
+
+def test_moments_of_eight_bits_without_the_package_or_in_several_processes(monkeypatch):
+    weight = torch.nn.Parameter(torch.zeros(4))
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    with pytest.raises(UserError, match="bitsandbytes"):
+        adamw.Master([weight], adamw.Optim(1e-3, moments="int8"))
+    monkeypatch.setattr(adamw.parallel, "world", lambda: 2)
+    with pytest.raises(UserError, match="several processes"):
+        adamw.Master([weight], adamw.Optim(1e-3, moments="int8"))
 
 
 def test_every_row_is_seen_once_an_epoch():

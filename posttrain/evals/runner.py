@@ -14,9 +14,9 @@ from typing import Any
 
 from posttrain import stats
 from posttrain.errors import UserError
-from posttrain.evals.suites import refusals
+from posttrain.evals.suites import attacks, refusals
 from posttrain.evals.suites.hygiene import is_clean
-from posttrain.evals.task import SUITES, Done, Share, Task, prompt_hash
+from posttrain.evals.task import SUITES, Done, Share, Task, load, prompt_hash
 from posttrain.files import digest_of_code
 from posttrain.gates import Scored
 from posttrain.judge import answers, constraints, language, principles, refusal
@@ -129,6 +129,15 @@ def summarise(
         "judge": judge_identity(),
         **(facts or {}),
     }
+
+
+def metrics_of(name: str) -> Mapping[str, bool | None]:
+    """What single items of a suite are scored by: short name -> higher is better. `all`, `pinned`: see task.TAKEN."""
+    if name == "all":
+        return ALL
+    scoring = attacks if name == "pinned" else SUITES.get(name) or load(name).scoring
+    found: Mapping[str, bool | None] = scoring.METRICS
+    return found
 
 
 def directions(tasks: Sequence[Task]) -> dict[str, bool | None]:

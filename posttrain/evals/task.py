@@ -48,7 +48,9 @@ SUITES: dict[str, ModuleType] = {
 }
 SPECIAL = ("support_desk", "compare", "sums_below_100")  # asked only by name
 GENERAL = tuple(name for name in SUITES if name not in SPECIAL)  # what an assistant is asked when nothing is said
-# For a user's own suite: the field that tells which suite's scoring its items want, the most telling first.
+TAKEN = ("all", "pinned")  # what metrics over all suites, and over the cases that red teams pinned, are called by
+# For a user's own suite whose first item does not say `scoring: <a bundled suite>`: the field that tells which suite's
+# scoring its items want, the most telling first.
 TELLTALE = {
     "attack": attacks, "pair": bias, "check": hygiene, "constraints": instructions, "label": refusals,
     "answerable": facts, "answers": facts, "answer": arithmetic, "choices": capability, "text": capability,
@@ -103,7 +105,12 @@ def load(name: str, limit: int | None = None, seed: int = 0) -> Task:
     limit: at most so many items, chosen by hash, so a longer limit contains a shorter one and any order of the file
     gives the same. Raises UserError for an unknown suite, an empty file, items of no known shape or doubled ids.
     """
-    return read(find(name), Path(name).stem, SUITES.get(name), limit, seed)
+    return read(find(name), called(name), SUITES.get(name), limit, seed)
+
+
+def called(name: str) -> str:
+    """What a suite's metrics are called by: its name, or its file's."""
+    return Path(name).stem
 
 
 def read(path: Path, name: str, scoring: ModuleType | None = None, limit: int | None = None, seed: int = 0) -> Task:
@@ -147,13 +154,18 @@ def prompt_hash(item: Item) -> str:
 
 
 def _scoring(item: Item, path: Path) -> ModuleType:
+    named = (item.model_extra or {}).get("scoring")
+    if named is not None:
+        if named not in SUITES:
+            raise UserError(f"there is no suite {named!r} to score as", where=str(path), remedy=nearest(named, SUITES))
+        return SUITES[named]
     for field, module in TELLTALE.items():
         if field in (item.model_extra or {}):
             return module
     raise UserError(
         "cannot tell how to score this suite",
         where=str(path),
-        remedy=f"give each item one of the fields {', '.join(TELLTALE)}",
+        remedy=f"give each item one of the fields {', '.join(TELLTALE)}; or the first one `scoring: <a bundled suite>`",
     )
 
 

@@ -5,17 +5,19 @@ retries, is a reply with a `problem`, not an exception: one lost answer must not
 Left out on purpose: transport (sampler/server.py), weights (sampler/asking.py), what is asked (llm.py).
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, inf, isfinite, log
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from posttrain.errors import UserError
-from posttrain.rows import Messages, Row, digest
+from posttrain.rows import Messages, Row, Sample, digest
 
 Problem = Literal["", "unanswered", "unreadable", "equal", "impossible"]
+PART = 64  # conversations that are answered before the answers are kept
 MANY = 8  # asks after which a problem that half of them have is the endpoint's and not the question's
 
 
@@ -108,9 +110,33 @@ class Kept:
         self.drawn += sum(r.drawn for r in replies)
         return [known[key] for key in keys]
 
+    async def say(self, conversations: Sequence[Messages], n: int) -> list[list[Sample]]:
+        """n sampled answers of the asker's own `say` to each, kept like replies: PART conversations at a time, so that
+        a server that goes away takes no more than these with it. Equal conversations are answered apart."""
+        speaker: Any = self.asker
+        how = speaker.how.model_dump(mode="json")
+        said = [[m.model_dump() for m in c] for c in conversations]
+        keys = [digest([self.name, "say", how, n, place, c]) for place, c in enumerate(said)]
+        found = {key: kept for key in keys if (kept := self._row(key))}
+        new = [i for i, key in enumerate(keys) if key not in found]
+        for start in range(0, len(new), PART):
+            part, before = new[start : start + PART], speaker.used
+            for i, samples in zip(part, await speaker.say([conversations[i] for i in part], n), strict=True):
+                found[keys[i]] = json.dumps([s.model_dump(mode="json") for s in samples])
+                self._db.execute("insert or replace into reply values (?, ?)", (keys[i], found[keys[i]]))
+            self.prompt_tokens += speaker.used[0] - before[0]
+            self.drawn += speaker.used[1] - before[1]
+        self.asked += len(new)
+        self.reused += len(keys) - len(new)
+        return [[Sample.model_validate(s) for s in json.loads(found[key])] for key in keys]
+
     def _find(self, key: str) -> Reply | None:
+        row = self._row(key)
+        return Reply.model_validate_json(row) if row else None
+
+    def _row(self, key: str) -> str:
         row = self._db.execute("select reply from reply where question = ?", (key,)).fetchone()
-        return Reply.model_validate_json(row[0]) if row else None
+        return str(row[0]) if row else ""
 
     def close(self) -> None:
         self._db.close()

@@ -87,6 +87,7 @@ class Card(Row):
             f"accuracy       {low_high(*self.accuracy)}; the longer answer {low_high(*self.longer)}",
             f"difference     {low_high(*self.gain)}",
             f"without answer {self.unread:.3f}; problems: {counts}",
+            *([f"cost           {self.cost:.4g}"] if self.cost else []),
             f"may label      {'yes' if self.passed else 'no: ' + '; '.join(self.failed)}",
         ]
 
@@ -198,10 +199,13 @@ def read_labelled(path: Path) -> list[Labelled]:
 
 
 def from_pair(pair: Pair) -> Labelled:
-    """A pair as a labelled comparison; soft labels of one half are ties."""
+    """A pair as a labelled comparison; soft labels of one half are ties. meta.reference: a right answer, for judges."""
     label: Label = "first" if pair.soft is None or pair.soft > 0.5 else "tie" if pair.soft == 0.5 else "second"
     a, b = pair.chosen.content, pair.rejected.content
     if int(digest([pair.id, a, b]), 16) % 2:
         a, b = b, a
         label = {"first": "second", "second": "first", "tie": "tie"}[label]  # type: ignore[assignment]
-    return Labelled(id=pair.id, prompt=pair.prompt, first=a, second=b, labels=(label,), category=pair.category)
+    truth = {"reference": pair.meta["reference"]} if pair.meta.get("reference") else {}
+    return Labelled(
+        id=pair.id, prompt=pair.prompt, first=a, second=b, truth=truth, labels=(label,), category=pair.category
+    )  # fmt: skip

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from posttrain.constitution import Constitution, Principle
 from posttrain.errors import UserError
 from posttrain.judge import kindness
-from posttrain.judge.llm import Compared, Comparer, Criterion
+from posttrain.judge.asking import MANY
+from posttrain.judge.llm import Compared, Comparer, Criterion, Preferred
 from posttrain.judge.principles import LONGEST, RULES, Draft
 from posttrain.rows import Message, Messages, Row, Sample, digest
 
@@ -145,17 +146,25 @@ class Model:
     """A language model as the critic: one principle drawn per draft and turn, its request put in words of our own.
 
     say: samples answers of the critic. judge: says which of two answers is better, with the principles as what counts
-    (llm.Pairwise; see `criteria`); None: this critic labels no pairs.
+    (llm.Pairwise; see `criteria`); None: this critic labels no pairs. spent: what counts its asks and their cost, if
+    anything does.
     """
 
     def __init__(
-        self, constitution: Constitution, say: Say, judge: Comparer | None = None, *, name: str = "model", seed: int = 0
+        self, constitution: Constitution, say: Say, judge: Comparer | None = None, *, name: str = "model",
+        seed: int = 0, spent: Any = None,
     ):  # fmt: skip
         self.constitution, self.say, self.judge, self.name, self.seed = constitution, say, judge, name, seed
+        self.spent = spent
 
     async def critique(self, drafts: Sequence[Draft], turn: int) -> list[Critique]:
         chosen = [drawn(self.constitution, self.seed, f"{turn} {d.id}") for d in drafts]
         said = await self._one([critique_request(p, d) for p, d in zip(chosen, drafts)])
+        if len(said) >= MANY and not any(s.text.strip() for s in said):
+            raise UserError(
+                f"this critic said nothing of {len(said)} answers, which would pass for no objection", where=self.name,
+                remedy="see what the model answers to a plain question; another critic",
+            )  # fmt: skip
         return [Critique(principle=p.name, text=s.text.strip()) for p, s in zip(chosen, said)]
 
     async def revise(self, drafts: Sequence[Draft], critiques: Sequence[Critique]) -> list[Revision]:
@@ -171,12 +180,17 @@ class Model:
             raise UserError("this critic labels no pairs", where=self.name, remedy="give it a judge")
         compared = [Compared(prompt=a.prompt, first=a.answer, second=b.answer) for a, b in pairs]
         return [
-            Preference(p=s.p, principle=str(s.detail.get("criterion", "")), detail={"ab": s.ab, "ba": s.ba})
+            Preference(p=s.p, principle=str(s.detail.get("criterion", "")), detail=_orders(s))
             for s in await self.judge.compare(compared)
         ]
 
     async def _one(self, asked: Sequence[Messages]) -> list[Sample]:
         return [samples[0] for samples in await self.say(asked, 1)]
+
+
+def _orders(said: Preferred) -> dict[str, Any]:
+    """Of a preference: what both orders gave, and what was wrong with them."""
+    return {"ab": said.ab, "ba": said.ba} | ({"problems": said.problems} if said.problems else {})
 
 
 def criteria(constitution: Constitution) -> list[Criterion]:

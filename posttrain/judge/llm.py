@@ -190,9 +190,11 @@ class Panel:
         problems = tuple(p for v in votes for p in v.problems)
         if not ps:
             return Preferred(p=None, problems=problems)
+        asked = dict.fromkeys(str(v.detail["criterion"]) for v in votes if v.detail.get("criterion"))
         return Preferred(
             p=sum(ps) / len(ps), consistent=2 * sum(agree) > len(agree), ab=_mean([v.ab for v in votes]),
-            ba=_mean([v.ba for v in votes]), problems=problems, detail={"votes": [v.p for v in votes]},
+            ba=_mean([v.ba for v in votes]), problems=problems,
+            detail={"votes": [v.p for v in votes], "criterion": ", ".join(asked)},
         )  # fmt: skip
 
     def _averaged(self, votes: Sequence[Verdict]) -> Verdict:

@@ -44,6 +44,7 @@ class Report:
     estimates: Mapping[str, Estimate]
     paired: Paired
     samples: Mapping[str, Mapping[str, Any]]  # 'suite/id' -> line of samples.jsonl
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # suite -> its entry in summary.json
 
     def higher_is_better(self, metric: str) -> bool | None:
         return self.paired.better.get(metric, True)
@@ -120,7 +121,8 @@ def _report(node: Node, nodes: Sequence[Node]) -> Report:
     label = next((n.name for n in nodes if n.key == policy), node.name)
     samples = {f"{s.get('suite', '')}/{s.get('id', '')}": s for s in read_lines(node.folder / "samples.jsonl")}
     paired = Paired(tuple(items), _directions(summary), str(summary.get("judge", "")))
-    return Report(node, label, policy, _estimates(summary, node.record), paired, samples)
+    suites = {k: v for k, v in (summary.get("suites") or {}).items() if isinstance(v, Mapping)}
+    return Report(node, label, policy, _estimates(summary, node.record), paired, samples, suites)
 
 
 def _estimates(summary: Mapping[str, Any], record: Record) -> dict[str, Estimate]:

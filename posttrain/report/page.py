@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posttrain.report import collect
+from posttrain.report.breakdowns import RedTeam, Table
 from posttrain.report.collect import Estimate
 from posttrain.report.compare import Change
 from posttrain.report.rewards import RewardView
@@ -87,6 +88,7 @@ class Suite:
     title: str
     rows: Sequence[Row]
     plots: Sequence[str]
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Page:
     stages: Sequence[StageLine]
     recipe: str
     versions: Sequence[tuple[str, str]]
+    red_teams: Sequence[RedTeam] = ()
     first: str = ""
     last: str = ""
 
@@ -183,7 +186,8 @@ class Page:
         all_of_them = (
             ("enough", "Is SFT enough?", self.steps), ("metrics", "Before and after", self.suites),
             ("answers", "Answers", self.samples), ("gate", "Gate", self.gates),
-            ("rewards", "Reward models", self.rewards), ("data", "What went in", self.data),
-            ("training", "Training", self.trainings), ("lineage", "Lineage", True), ("recipe", "Recipe", True),
+            ("red-team", "Red team", self.red_teams), ("rewards", "Reward models", self.rewards),
+            ("data", "What went in", self.data), ("training", "Training", self.trainings), ("lineage", "Lineage", True),
+            ("recipe", "Recipe", True),
         )  # fmt: skip
         return [(anchor, title) for anchor, title, there in all_of_them if there]

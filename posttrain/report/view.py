@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain.pipeline import Outcome
 from posttrain.progress import clock
-from posttrain.report import collect, compare, data, lineage, plots, rewards, training, words
+from posttrain.report import breakdowns, collect, compare, data, lineage, plots, rewards, training, words
 from posttrain.report.collect import Report
 from posttrain.report.compare import Change
 from posttrain.report.lineage import Node
@@ -61,6 +61,7 @@ def page(name: str, recipe: str, nodes: Sequence[Node], outcome: Outcome | None,
         stages=[_stage_line(n, price_per_hour) for n in nodes],
         recipe=recipe.strip(),
         versions=versions(nodes),
+        red_teams=breakdowns.red_teams(nodes),
         first=run.reports[0].label if run.reports else "",
         last=run.reports[-1].label if run.reports else "",
     )
@@ -200,8 +201,15 @@ def suite_tables(run: Run) -> list[Suite]:
     moved = compare.changes(run.reports[0], run.reports[-1]) if len(run.reports) > 1 else {}
     rows: dict[str, list[Row]] = {}
     for metric in metrics:
-        rows.setdefault(words.suite(metric), []).append(_row(run, metric, moved.get(metric)))
-    return [Suite(title, found, _dot_plots(run, title, found)) for title, found in rows.items()]
+        rows.setdefault(metric.partition(".")[0], []).append(_row(run, metric, moved.get(metric)))
+    return [_suite(run, name, found) for name, found in rows.items()]
+
+
+def _suite(run: Run, name: str, rows: Sequence[Row]) -> Suite:
+    title = words.suite(f"{name}.")
+    drawn = _dot_plots(run, title, rows)
+    drawn += breakdowns.curves(name, run.reports, run.series, f"curve{hash_of(name)}")
+    return Suite(title, rows, drawn, breakdowns.tables(name, run.reports))
 
 
 def _row(run: Run, metric: str, change: Change | None) -> Row:

@@ -89,4 +89,4 @@ class Separate(Critic):
 
 def separate(policy: Path | str, runtime: Runtime, *, lr: float, clip: float) -> Separate:
     """A critic with the policy's weights."""
-    return Separate(from_policy(policy, runtime), Optim(lr, "constant", clip=clip))
+    return Separate(from_policy(policy, runtime), Optim(lr, "constant", clip=clip, moments=runtime.moments))

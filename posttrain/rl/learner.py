@@ -35,7 +35,7 @@ from posttrain.train import Facts, Rows
 
 AGREE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats, mean over tokens
 # of the learner, in a checkpoint
-KEPT = ("rollout", "coef", "asked", "present", "history", "warned", "raised", "made", "ahead", "age")
+KEPT = ("rollout", "coef", "asked", "present", "history", "warned", "raised", "made", "ahead", "age", "pace")
 STEER = 0.1  # K_beta of arXiv:1909.08593, section 2.2
 Collect = Callable[[int], tuple[list[Group], dict[str, float]]]  # number of the rollout -> groups, facts
 
@@ -120,6 +120,7 @@ class Learner:
         self.history: list[dict[str, Any]] = []  # of the rollouts and evaluations before
         self.warned: dict[str, str] = {}
         self.raised = -RECENT
+        self.pace = 1.0  # what the learning rate is multiplied with
         self.tokens = 0.0  # targets of the present step: the denominator of the critic's loss
         self.share = 1.0  # of the present step: see Batch.shares
         self.most: dict[str, float] = {}
@@ -157,8 +158,9 @@ class Learner:
         if self.critic:
             self.critic.master.drop()
 
-    def may_raise(self) -> bool:
-        """Whether the price of KL may be raised: once in a few rollouts, so that the last time can show its effect."""
+    def may_act(self) -> bool:
+        """Whether KL's price or the learning rate may be changed: once in a few rollouts, so that the last time can
+        show its effect."""
         if self.rollout - self.raised < RECENT:
             return False
         self.raised = self.rollout
@@ -175,7 +177,7 @@ class Learner:
         self.batch, self.running = Batch(*state["batch"]), Running(**state["running"])
         self._set_rows(**state["rows"])
         for name in KEPT:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
         if self.critic:
             self.critic.restore(state["critic"])
 

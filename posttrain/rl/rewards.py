@@ -178,12 +178,13 @@ def code(*, key: str = "tests", seconds: float = 5.0, memory: int = 512, paralle
 def llm(
     keep: Path | None = None, *, url: str, model: str, criterion: str = GENERAL.text, scale: tuple[int, int] = (1, 10),
     key: str = "", key_env: str = "", log_probs: bool = True, concurrent: int = 16, timeout: float = 120.0,
-    tries: int = 5,
+    tries: int = 5, anyway: str = "",
 ) -> Judge:  # fmt: skip
     """A language model behind an OpenAI-compatible endpoint scores each answer by a criterion, 0 to 1.
 
     key: the row's field that holds a right answer to compare with. key_env: the variable with the server's key. Replies
     are kept (by the stage, in its folder), so the same answer is asked about once. A judge is a proxy: watch a `gold`.
+    anyway: why it may choose rows to train on (sample_demos, sample_pairs) though nobody has examined it.
     """
     client = Client([url], key=key_of(key_env), concurrent=concurrent, timeout=timeout, tries=tries)
     asker = Kept(Endpoint(client, model, log_probs=log_probs), keep)

@@ -114,7 +114,9 @@ class Client:
         if response.status_code in PASSING or response.status_code >= 500:
             raise Passing(f"status {response.status_code}: {said(response.text)}", _after(response.headers))
         if response.status_code >= 300:
-            raise UserError(f"status {response.status_code}: {said(response.text)}", where=url)
+            bare = response.status_code == 404 and "/v1/" not in url
+            remedy = "an address up to and with /v1, as http://127.0.0.1:8000/v1" if bare else ""
+            raise UserError(f"status {response.status_code}: {said(response.text)}", where=url, remedy=remedy)
         try:
             found = json.loads(response.text)
         except ValueError:

@@ -26,12 +26,14 @@ SEEDS = 2**31
 class Endpoint:
     """A chat endpoint as an Asker, and as the `say` and `options` of a critic.
 
-    log_probs False: the server gives none, or they are not to be trusted.
+    log_probs False: the server gives none, or they are not to be trusted.  used: (prompt tokens, drawn tokens) of what
+    has been said so far, as the server counts them.
     """
 
     def __init__(self, client: Client, model: str, *, log_probs: bool = True, how: Sampling | None = None):
         self.client, self.model, self.log_probs, self.how = client, model, log_probs, how or Sampling()
         self.name = f"{model} at {client.urls[0]}"
+        self.used = (0, 0)
 
     async def ask(self, questions: Sequence[Messages], how: Asking) -> list[Reply]:
         """One reply each; a question that got no answer after every try is a reply with a problem."""
@@ -59,7 +61,15 @@ class Endpoint:
         async with self.client.session() as call:
             bodies = [self._body(c) | settings | {"seed": seed_of(how.seed, i)} for i, c in enumerate(conversations)]
             answers = await asyncio.gather(*(call("/chat/completions", body) for body in bodies))
-        return [[_spoken(choice) for choice in choices_of(answer, n)] for answer in answers]
+        counts = [_mapping(answer.get("usage")) for answer in answers]
+        self.used = (
+            self.used[0] + sum(_whole(c.get("prompt_tokens")) for c in counts),
+            self.used[1] + sum(_whole(c.get("completion_tokens")) for c in counts),
+        )
+        try:
+            return [[_spoken(choice) for choice in choices_of(answer, n)] for answer in answers]
+        except Passing as error:
+            raise Unanswered(str(error), where=self.name) from None
 
     async def options(self, conversations: Sequence[Messages], options: Sequence[str]) -> list[list[float]]:
         """Log-probability of each option as the answer, nats. Raises Unanswered, and UserError without log-probs."""
@@ -75,21 +85,33 @@ def choices_of(answer: dict[str, Any], n: int) -> list[dict[str, Any]]:
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != n or not all(isinstance(c, dict) for c in choices):
         raise Passing(f"an answer without {n} choices: {str(answer)[:80]}")
-    return sorted(choices, key=lambda c: int(c.get("index", 0)))
+    return sorted(choices, key=lambda c: _whole(c.get("index")))
 
 
 def reply_of(answer: dict[str, Any], options: Sequence[str]) -> Reply:
     """A chat answer as a Reply. Raises Passing for another shape."""
     choice = choices_of(answer, 1)[0]
+    text, usage = _said(choice), _mapping(answer.get("usage"))
+    found = option_scores(_mapping(choice.get("logprobs")).get("content"), options) if options else None
+    read, drawn = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
+    return Reply(text=text, options=found, prompt_tokens=read, drawn=drawn)
+
+
+def _said(choice: dict[str, Any]) -> str:
+    """The text of a chat choice; some servers give null for an empty one. Raises Passing where there is no message."""
     message = choice.get("message")
-    if not isinstance(message, dict):
-        raise Passing(f"a choice without a message: {str(choice)[:80]}")
-    usage: dict[str, Any] = answer["usage"] if isinstance(answer.get("usage"), dict) else {}
-    found = option_scores((choice.get("logprobs") or {}).get("content"), options) if options else None
-    return Reply(
-        text=str(message.get("content") or ""), options=found, prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        drawn=int(usage.get("completion_tokens") or 0),
-    )  # fmt: skip
+    if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
+        raise Passing(f"a choice without a message in words: {str(choice)[:80]}")
+    return message.get("content") or ""
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: Any) -> int:
+    """A count; 0 for what is none."""
+    return value if isinstance(value, int) else 0
 
 
 def option_scores(content: Any, options: Sequence[str]) -> tuple[float, ...] | None:
@@ -125,9 +147,8 @@ def _second(rest: str, heirs: Sequence[str], text: str, place: dict[str, float])
 
 
 def _spoken(choice: dict[str, Any]) -> Sample:
-    text = str((choice.get("message") or {}).get("content") or "")
     ended: Termination = "length" if choice.get("finish_reason") == "length" else "stop"
-    return Sample(text=text, ids=(), logps=(), ended=ended)
+    return Sample(text=_said(choice), ids=(), logps=(), ended=ended)
 
 
 def seed_of(seed: int, place: int) -> int:
@@ -182,8 +203,9 @@ class Server:
 
     async def _is_ours(self, call: Any) -> bool:
         if self._ours is None:
-            models = (await call("/models", None)).get("data") or []
-            self._ours = any(isinstance(m, dict) and m.get("owned_by") == "posttrain" for m in models)
+            models = (await call("/models", None)).get("data")
+            known = models if isinstance(models, list) else []
+            self._ours = any(isinstance(m, dict) and m.get("owned_by") == "posttrain" for m in known)
         return self._ours
 
     def _check(self, how: Sampling, ours: bool) -> None:
@@ -205,9 +227,11 @@ class Server:
         return body | {"seed": how.seed, "place": place, "logprobs_of": "sampled"} if ours else body
 
     def _sample(self, choice: dict[str, Any], how: Sampling) -> Sample:
-        ids, told = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
+        ids, told = choice.get("token_ids"), _mapping(choice.get("logprobs")).get("token_logprobs")
         if not isinstance(ids, list) or not isinstance(told, list) or len(ids) != len(told):
             raise Passing("the server gives no ids and log-probabilities of what it drew (return_token_ids)")
+        if not all(isinstance(i, int) for i in ids):
+            raise Passing("token ids that are no numbers")
         if not all(isinstance(x, int | float) and x <= 1e-6 for x in told):
             raise Passing("log-probabilities that cannot be any")
         said, parsed = self.chat.parse(ids)

@@ -27,6 +27,9 @@ HARMLESS = {  # field -> values that change nothing
 }  # fmt: skip
 
 
+NOT_NULL = ("model", "n", "logprobs_of", "place", "return_token_ids", "return_tokens_as_token_ids")
+
+
 class Refusal(Exception):
     """An answer in OpenAI's error shape."""
 
@@ -62,6 +65,14 @@ class Common(BaseModel):
     logprobs_of: Literal["model", "sampled"] = "model"
     return_token_ids: bool = False
     return_tokens_as_token_ids: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls(cls, asked: Any) -> Any:
+        """null is what was not said, as for OpenAI's own server."""
+        if not isinstance(asked, dict):
+            return asked
+        return {k: v for k, v in asked.items() if v is not None or k not in NOT_NULL}
 
     @field_validator("stop")
     @classmethod

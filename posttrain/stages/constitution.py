@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from posttrain import constitution as constitutions
 from posttrain import files
@@ -22,12 +22,12 @@ from posttrain.constitution import Constitution
 from posttrain.errors import UserError
 from posttrain.formats import Drop
 from posttrain.judge import critic as critics
-from posttrain.judge.asking import key_of
+from posttrain.judge.asking import Kept, key_of
 from posttrain.judge.critic import Critic, Critique, Preference, Revision
 from posttrain.judge.llm import Pairwise
 from posttrain.judge.principles import Draft
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage
-from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, write_jsonl, write_split
+from posttrain.rows import Demo, Message, Messages, Pair, Row, Sample, digest, explain, write_jsonl, write_split
 from posttrain.spec import one_of_types
 from posttrain.stages.voice import Voice, wait
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from posttrain.sampler.asking import Weights
     from posttrain.sampler.server import Endpoint
 
+SIDES = ("harmful", "safe")
 LABELS = {"refuse": "harmful", "lookalike": "safe"}  # categories of the safety rows
 
 
@@ -50,7 +51,9 @@ class RulesCritic(BaseModel):
 
 class ModelCritic(BaseModel):
     """model: 'policy', a folder, a run, or the name an endpoint knows it by; url: that endpoint (…/v1), key_env: the
-    variable that holds its key. log_probs: soft labels from those of A and B. thinks: it reasons before it chooses."""
+    variable that holds its key. log_probs: soft labels from those of A and B. thinks: it reasons before it chooses.
+    Of an endpoint: concurrent requests, rate a second (0: no limit), timeout in seconds, price of a million prompt and
+    drawn tokens; what it says is kept in replies.db of the stage's folder, so nothing is paid for twice."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,6 +65,10 @@ class ModelCritic(BaseModel):
     thinks: bool = False
     temperature: float = Field(default=0.7, ge=0)
     max_new: int = Field(default=200, ge=1)
+    concurrent: int = Field(default=16, ge=1)
+    rate: float = Field(default=0.0, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    price: tuple[float, float] = (0.0, 0.0)
 
 
 class Step(Row):
@@ -98,6 +105,7 @@ class Asking(Stage):
     holdout: float = Field(default=0.05, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
 
+    resumes: ClassVar[bool] = True
     places: ClassVar[frozenset[str]] = frozenset({"constitution", "prompts"})
 
     def identity(self) -> dict[str, str]:
@@ -119,12 +127,12 @@ class Asking(Stage):
         how = {"max_new": self.max_new, "temperature": self.temperature, "seed": self.seed}
         return Voice(inputs.one("policy"), runtime, **how)  # type: ignore[arg-type]
 
-    def critic_of(self, voice: Voice, runtime: Runtime) -> Critic:
+    def critic_of(self, voice: Voice, out: Path, runtime: Runtime) -> Critic:
         """The critic that the recipe names. voice: the policy, which samples revisions and may criticise itself."""
         law = constitutions.load(self.constitution)
         if isinstance(self.critic, RulesCritic):
             return critics.Rules(law, voice.say if self.critic.n else None, self.critic.n, self.seed)
-        return model_critic(self.critic, law, voice, self.seed, runtime)
+        return model_critic(self.critic, law, voice, self.seed, runtime, out / "replies.db")
 
 
 class ConstitutionDemos(Asking):
@@ -137,7 +145,7 @@ class ConstitutionDemos(Asking):
 
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         drafts, voice = self.drafts(), self.voice(inputs, runtime)
-        critic = self.critic_of(voice, runtime)
+        critic = self.critic_of(voice, out, runtime)
         trails = wait(revise(critic, wait(first_drafts(drafts, voice)), self.rounds))
         wrong = {t.now.id: why for t in trails if (why := objection(t.now, critic))}
         demos = [demo(t, critic) for t in trails if t.now.id not in wrong]
@@ -147,7 +155,7 @@ class ConstitutionDemos(Asking):
         write_jsonl(
             out / "ledger.jsonl", (Drop(where=d.id, id=d.id, reason=wrong[d.id], text=d.answer[:120]) for d in left)
         )
-        return {"rows": float(len(demos)), **counted(trails, critic), **voice.cost()}
+        return {"rows": float(len(demos)), **counted(trails, critic), **voice.cost(), **spent(critic)}
 
 
 class ConstitutionPairs(Asking):
@@ -178,20 +186,42 @@ class ConstitutionPairs(Asking):
         if card:
             critic = carded(card[0], self.anyway, constitutions.load(self.constitution), out, runtime)
         else:
-            critic = self.critic_of(voice, runtime)
+            critic = self.critic_of(voice, out, runtime)
         groups = [
             answered(d, samples) for d, samples in zip(drafts, wait(voice.say([d.prompt for d in drafts], self.n)))
         ]
         twos = [two for group in groups if (two := furthest(group, critic)) is not None]
         labels = wait(critic.prefer(twos))
+        write_jsonl(out / "labels.jsonl", labels)
+        spoke(critic.name, labels)
         pairs = [p for two, label in zip(twos, labels) if (p := pair(two, label, critic.name, self.least))]
         write_split(out, pairs, self.holdout)
-        write_jsonl(out / "labels.jsonl", labels)
         undecided = len(drafts) - len(twos) + sum(label.p is None for label in labels)
         return {
             "rows": float(len(pairs)), "prompts": float(len(drafts)), "undecided": float(undecided),
             **{f"principle.{k}": float(v) for k, v in sorted(Counter(p.reason for p in pairs).items())}, **voice.cost(),
+            **spent(critic),
         }  # fmt: skip
+
+
+def spent(critic: Critic) -> Metrics:
+    """What asking an endpoint took; nothing for other critics."""
+    counter = getattr(critic, "spent", None)
+    if counter is None:
+        return {}
+    counter.close()
+    return {"asked": float(counter.asked), "cost": counter.cost}
+
+
+def spoke(name: str, labels: Sequence[Preference]) -> None:
+    """UserError when there was something to label and nothing that came could be read as a label."""
+    if labels and all(label.p is None for label in labels):
+        found = Counter(p for label in labels for p in label.detail.get("problems", ()))
+        why = f": {', '.join(found)}" if found else ""
+        raise UserError(
+            f"the critic gave none of {len(labels)} pairs of answers a label{why}", where=name,
+            remedy="a critic that replies with the letter it is asked for; judge_card says how often it does",
+        )  # fmt: skip
 
 
 def rules_digest() -> str:
@@ -206,8 +236,13 @@ def read_drafts(source: str) -> Iterator[Draft]:
     for record in files.records(source):
         value = record.value
         if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-            raise UserError("a prompt needs `messages`", where=record.where)
-        turns: list[Message] = [Message.model_validate(m) for m in value["messages"]]
+            raise UserError(record.problem or "a prompt needs `messages`", where=record.where)
+        if value.get("label") not in (None, "", *SIDES):
+            raise UserError(f"label must be harmful or safe, got {value['label']!r}", where=record.where)
+        try:
+            turns: list[Message] = [Message.model_validate(m) for m in value["messages"]]
+        except ValidationError as error:
+            raise UserError(explain(error), where=record.where) from None
         while turns and turns[-1].role == "assistant":
             turns.pop()
         if not turns:
@@ -312,16 +347,19 @@ def counted(trails: Sequence[Trail], critic: Critic) -> Metrics:
     return found
 
 
-def model_critic(knobs: ModelCritic, law: Constitution, voice: Voice, seed: int, runtime: Runtime) -> Critic:
-    """The policy itself, another local model, or an endpoint."""
+def model_critic(
+    knobs: ModelCritic, law: Constitution, voice: Voice, seed: int, runtime: Runtime, replies: Path | None = None
+) -> Critic:
+    """The policy itself, another local model, or an endpoint, whose replies are kept in a file."""
     from posttrain.sampler import Sampling
 
     how = Sampling(max_new=knobs.max_new, temperature=knobs.temperature, seed=seed)
-    asker = endpoint(knobs, how) if knobs.url else weights(knobs.model, voice, how, runtime)
+    kept = Kept(endpoint(knobs, how), replies, knobs.price) if knobs.url else None
+    asker = kept or weights(knobs.model, voice, how, runtime)
     judge = Pairwise(
         asker, criteria=critics.criteria(law), log_probs=knobs.log_probs, ties=False, thinks=knobs.thinks, seed=seed
     )
-    return critics.Model(law, asker.say, judge, name=asker.name, seed=seed)
+    return critics.Model(law, asker.say, judge, name=asker.name, seed=seed, spent=kept)
 
 
 def weights(model: str, voice: Voice, how: "Sampling", runtime: Runtime) -> "Weights":
@@ -342,7 +380,9 @@ def endpoint(knobs: ModelCritic, how: "Sampling") -> "Endpoint":
     from posttrain.sampler.http import Client
     from posttrain.sampler.server import Endpoint
 
-    client = Client((knobs.url,), key=key_of(knobs.key_env))
+    client = Client(
+        (knobs.url,), key=key_of(knobs.key_env), concurrent=knobs.concurrent, rate=knobs.rate, timeout=knobs.timeout
+    )
     return Endpoint(client, knobs.model, log_probs=knobs.log_probs, how=how)
 
 
@@ -352,12 +392,8 @@ def carded(folder: Path, anyway: str, law: Constitution, out: Path, runtime: Run
     from posttrain.stages import judge as judges
 
     may_label(judges.read_card(folder), anyway)
-    how = judges.How.model_validate_json((folder / "judge.json").read_text())
-    _, kept = judges.load(folder, how, out / "replies.db", runtime)
-    judge = Pairwise(
-        kept, criteria=critics.criteria(law), log_probs=how.log_probs, ties=how.ties, thinks=how.thinks, seed=how.seed
-    )
-    return critics.Model(law, _silent, judge, name=kept.name, seed=how.seed)
+    judge, kept = judges.load(folder, out / "replies.db", runtime, critics.criteria(law))
+    return critics.Model(law, _silent, judge, name=kept.name, spent=kept)
 
 
 async def _silent(conversations: Sequence[Messages], n: int) -> list[list[Sample]]:

@@ -6,11 +6,11 @@ Left out on purpose: external harnesses (they run against the server). Importing
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from posttrain.errors import UserError
 from posttrain.evals import runner, task
@@ -40,6 +40,22 @@ class Evaluate(Stage):
     temperature: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _once(self) -> "Evaluate":
+        """Metrics are called by their suite, so two suites of one name would overwrite each other."""
+        names = [task.called(name) for name in self.suites]
+        if doubled := next((n for n in names if names.count(n) > 1), ""):
+            raise ValueError(f"two suites are called {doubled!r}; give one of the files another name")
+        if taken := next((n for n in names if n in task.TAKEN), ""):
+            raise ValueError(f"a suite cannot be called {taken!r}, which names metrics of its own; rename the file")
+        return self
+
+    def fits(self, sources: "Mapping[str, tuple[Stage, ...]]") -> None:
+        """A user's own suites must be in order; what ships is."""
+        for name in self.suites:
+            if name not in task.SUITES:
+                task.load(name, self.limit)
+
     def identity(self) -> dict[str, str]:
         suites = {f"suite {name}": task.file_digest(task.find(name)) for name in self.suites}
         return suites | {"the scoring": runner.judge_identity()}
@@ -52,6 +68,7 @@ class Evaluate(Stage):
         tasks += pinned(inputs.many("cases"), out)
         folder = inputs.one("policy")
         chat, model = load_chat(folder), load_model(folder, runtime, train=False)
+        roomy(tasks, model, chat)
         answer, likelihood = sampled(model, chat, self), Likelihood(model, chat)
         done = asyncio.run(runner.ask(tasks, answer, likelihood, runtime.progress, likelihood.certain))
         how = {"max_new": self.max_new, "temperature": self.temperature, "seed": self.seed, "template": chat.name}
@@ -77,6 +94,24 @@ def cases(folder: Path) -> Path:
             "this stage pinned no cases", where=str(folder), remedy="`cases` names stages of the type red_team"
         )
     return path
+
+
+def roomy(tasks: Sequence[task.Task], model: "Model", chat: "Chat") -> None:
+    """UserError with the item's name for one that the template refuses or that leaves no room for an answer."""
+    from posttrain.sampler.cache import context
+
+    room = context(model.base)
+    for one, item in ((t, i) for t in tasks if t.scoring.GENERATES for i in t.items):
+        where = f"{one.name}/{item.id}"
+        try:
+            length = len(chat.prompt(item.messages))
+        except (UserError, ValueError) as error:
+            raise UserError(f"the chat template refuses this item: {error}", where=where) from None
+        if room and length >= room:
+            raise UserError(
+                f"a prompt of {length:,} tokens leaves no room for an answer: the model holds {room:,}", where=where,
+                remedy="shorten the item or take it out of the suite",
+            )  # fmt: skip
 
 
 def sampled(model: "Model", chat: "Chat", how: Evaluate) -> runner.Answer:

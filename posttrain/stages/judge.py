@@ -1,8 +1,9 @@
 """Language models as judges in a recipe: `judge_card` examines one on labelled pairs, `judge_pairs` lets it label.
 
-The judge is a policy of the recipe or a chat endpoint. Its artefact is the card (card.json), how to ask it again
-(judge.json), what it said of every labelled pair (said.jsonl) and the replies, so that a stopped stage pays for no
-question twice. Labelling with a judge that failed its card is refused unless `anyway` says in words why.
+The judge is a policy of the recipe, a chat endpoint, or a panel of judges examined before. Its artefact is the card
+(card.json), how to ask it again (judge.json), what it said of every labelled pair (said.jsonl) and the replies, so that
+a stopped stage pays for no question twice. Labelling with a judge that failed its card is refused unless `anyway` says
+in words why.
 Left out on purpose: judging itself (judge/llm.py) and the card's arithmetic (judge/card.py). Importing this file does
 not import torch.
 """
@@ -10,6 +11,7 @@ not import torch.
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,15 +22,20 @@ from posttrain.errors import UserError
 from posttrain.judge import card as cards
 from posttrain.judge.asking import Asker, Kept, key_of
 from posttrain.judge.card import Card, Labelled, Thresholds
-from posttrain.judge.llm import GENERAL, Compared, Criterion, Pairwise, Preferred
+from posttrain.judge.llm import GENERAL, Compared, Comparer, Criterion, Pairwise, Panel, Preferred
 from posttrain.pipeline import Inputs, Kind, Metrics, Record, Ref, Runtime, Stage, write_text
 from posttrain.rows import Pair, Row, digest, read_jsonl, write_jsonl
 
 MODEL = "model"  # link to the policy that judges, inside the judge's artefact
+MEMBER = "member-{}"  # links to the judges of a panel
+ASKING = frozenset(
+    {"model", "key_env", "concurrent", "rate", "timeout", "price", "criteria", "log_probs", "ties", "thinks"}
+)
 
 
 class How(BaseModel):
-    """judge.json: all that is needed to ask a judge again. url empty: the weights linked beside it."""
+    """judge.json: all that is needed to ask a judge again. url empty: the weights linked beside it; panel: so many
+    judges linked beside it, each with a judge.json of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,12 +51,14 @@ class How(BaseModel):
     ties: bool = True
     thinks: bool = False
     seed: int = 0
+    panel: int = 0
 
 
 class JudgeCard(Stage):
-    """policy or url (several share the work) and model: who judges. labelled: a JSONL file of labelled comparisons or
-    of pairs, or bundled:pairs. criteria: sentences, one drawn per pair. key_env: the variable that holds the key.
-    rate: requests a second, 0 for no limit. timeout: seconds. price: per million prompt and drawn tokens.
+    """policy, or url (several share the work) and model, or panel (judges whose answers are averaged): who judges.
+    labelled: a JSONL file of labelled comparisons or of pairs, or bundled:pairs. criteria: sentences, one drawn per
+    pair. key_env: the variable that holds the key. rate: requests a second, 0 for no limit. timeout: seconds. price:
+    per million prompt and drawn tokens. A panel's members are asked as their own stages say.
     """
 
     makes: ClassVar[Kind] = "judge"
@@ -60,6 +69,7 @@ class JudgeCard(Stage):
 
     type: Literal["judge_card"] = "judge_card"
     policy: Annotated[str | None, Ref("policy")] = None
+    panel: Annotated[tuple[str, ...], Ref("judge")] = ()
     url: str | tuple[str, ...] = ()
     model: str = ""
     key_env: str = ""
@@ -78,8 +88,12 @@ class JudgeCard(Stage):
 
     @model_validator(mode="after")
     def _one_judge(self) -> "JudgeCard":
-        if bool(self.policy) == bool(self.url):
-            raise ValueError("give policy (a stage) or url (a server), one of them")
+        if sum(map(bool, (self.policy, self.url, self.panel))) != 1:
+            raise ValueError("give policy (a stage), url (a server) or panel (judge_card stages), one of them")
+        if self.panel and len(set(self.panel)) < 2:
+            raise ValueError("a panel needs two judges or more")
+        if self.panel and (mine := sorted(self.model_fields_set & ASKING)):
+            raise ValueError(f"{mine[0]}: a panel's members are asked as their own stages say")
         if self.url and not self.model:
             raise ValueError("url needs model: what the server calls it")
         if any(not c.strip() for c in self.criteria):
@@ -92,12 +106,16 @@ class JudgeCard(Stage):
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         rows = chosen(cards.read_labelled(self._path()), self.limit)
         urls = (self.url,) if isinstance(self.url, str) else self.url
-        how = How(url=urls, **{k: getattr(self, k) for k in How.model_fields if k != "url"})
-        if self.policy and not (out / MODEL).exists():
-            (out / MODEL).symlink_to(inputs.one("policy").resolve())
+        kept_knobs = {k: getattr(self, k) for k in How.model_fields if k not in ("url", "panel")}
+        how = How(url=urls, panel=len(self.panel), **kept_knobs)
+        links = {MODEL: inputs.one("policy")} if self.policy else {}
+        links |= {MEMBER.format(n): folder for n, folder in enumerate(inputs.many("panel"), 1)}
+        for name, folder in links.items():
+            if not (out / name).exists():
+                (out / name).symlink_to(folder.resolve())
         write_text(out / "judge.json", how.model_dump_json(indent=2) + "\n")
         with runtime.progress.task("judge", total=len(rows)) as tick:
-            judge, kept = load(out, how, out / "replies.db", runtime)
+            judge, kept = load(out, out / "replies.db", runtime)
             said = asyncio.run(in_parts(judge, rows, tick))
         card = cards.card(judge.name, rows, said, data=self.labelled, thresholds=self.thresholds, cost=kept.cost)
         kept.close()
@@ -132,20 +150,26 @@ class JudgePairs(Stage):
         card = read_card(folder)
         cards.may_label(card, self.anyway)
         counts = {"rows": 0.0, "ties": 0.0, "unread": 0.0, "turned": 0.0, "accepted_anyway": float(not card.passed)}
-        how = How.model_validate_json((folder / "judge.json").read_text())
-        judge, kept = load(folder, how, out / "replies.db", runtime)
+        judge, kept = load(folder, out / "replies.db", runtime)
+        asked = 0
         for side in ("train", "holdout"):
             pairs = list(read_jsonl(inputs.one("pairs") / f"{side}.jsonl", Pair))[: self.limit]
             rows = [cards.from_pair(pair) for pair in pairs]
             with runtime.progress.task(f"judge {side}", total=len(rows)) as tick:
                 said = asyncio.run(in_parts(judge, rows, tick))
             judged = [labelled_pair(p, r, s) for p, r, s in zip(pairs, rows, said, strict=True)]
+            asked += len(said)
             counts["unread"] += sum(s.p is None for s in said)
             counts["ties"] += sum(s.p == 0.5 for s in said)
             found = [j for j in judged if j and (self.ties == "keep" or j.soft != 0.5)]
             counts["turned"] += sum(j is not None and j.chosen != p.chosen for j, p in zip(judged, pairs))
             counts["rows"] += write_jsonl(out / f"{side}.jsonl", found)
         kept.close()
+        if asked and counts["unread"] == asked:
+            raise UserError(
+                f"the judge gave none of {asked} pairs a label that could be read", where=judge.name,
+                remedy="see what it replies in replies.db; another judge",
+            )  # fmt: skip
         return counts | {"asked": float(kept.asked), "cost": kept.cost}
 
 
@@ -155,12 +179,43 @@ def chosen(rows: Sequence[Labelled], limit: int | None) -> list[Labelled]:
     return [rows[n] for n in sorted(keys)]
 
 
-def load(folder: Path, how: How, replies: Path, runtime: Runtime) -> tuple[Pairwise, Kept]:
-    """The judge of an artefact, and what keeps its replies."""
+@dataclass
+class Spent:
+    """What asking a judge took so far, whoever its members are."""
+
+    name: str
+    askers: list[Kept]
+
+    @property
+    def asked(self) -> int:
+        return sum(k.asked for k in self.askers)
+
+    @property
+    def cost(self) -> float:
+        return sum(k.cost for k in self.askers)
+
+    def close(self) -> None:
+        for kept in self.askers:
+            kept.close()
+
+
+def load(
+    folder: Path, replies: Path, runtime: Runtime, criteria: Sequence[Criterion] = ()
+) -> tuple[Comparer, Spent]:  # fmt: skip
+    """The judge of an artefact, its replies kept in a file (a panel's in one a member), and what asking it takes.
+    criteria: what to judge by, in place of the judge's own."""
+    how = How.model_validate_json((folder / "judge.json").read_text())
+    if how.panel:
+        numbered = [(folder / MEMBER.format(n), f"{replies.stem}-{n}") for n in range(1, how.panel + 1)]
+        members = [load(f, replies.with_name(f"{stem}.db"), runtime, criteria) for f, stem in numbered]
+        panel = Panel([judge for judge, _ in members])
+        return panel, Spent(panel.name, [kept for _, spent in members for kept in spent.askers])
     kept = Kept(_asker(folder, how, runtime), replies, how.price)
-    criteria = [Criterion(f"criterion {n}", text) for n, text in enumerate(how.criteria, 1)] or [GENERAL]
-    judge = Pairwise(kept, criteria=criteria, log_probs=how.log_probs, ties=how.ties, thinks=how.thinks, seed=how.seed)
-    return judge, kept
+    own = [Criterion(f"criterion {n}", text) for n, text in enumerate(how.criteria, 1)] or [GENERAL]
+    judge = Pairwise(
+        kept, criteria=criteria or own, log_probs=how.log_probs, ties=how.ties, thinks=how.thinks, seed=how.seed
+    )
+    return judge, Spent(kept.name, [kept])
 
 
 def _asker(folder: Path, how: How, runtime: Runtime) -> Asker:
@@ -185,7 +240,7 @@ def _fingerprint(model: Path) -> str:
         return model.name
 
 
-async def in_parts(judge: Pairwise, rows: Sequence[Compared], tick: Any, size: int = 64) -> list[Preferred]:
+async def in_parts(judge: Comparer, rows: Sequence[Compared], tick: Any, size: int = 64) -> list[Preferred]:
     """The judge's answers, some rows at a time, so that progress shows and what is answered is kept."""
     said: list[Preferred] = []
     for start in range(0, len(rows), size):

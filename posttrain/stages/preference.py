@@ -66,7 +66,9 @@ class Preference(Training):
         from posttrain import packing
         from posttrain.stages import thumbs
 
-        pairs, held = (read_rows(inputs.many("pairs"), n, Pair) for n in ("train.jsonl", "holdout.jsonl"))
+        rows, held = (read_rows(inputs.many("pairs"), n, Pair) for n in ("train.jsonl", "holdout.jsonl"))
+        pairs, held = decided(self.loss.type, rows), decided(self.loss.type, held)
+        ties = count_ties(rows, pairs, runtime)
         if self.loss.type in UNPAIRED:
             ups, held_ups = (
                 [*read_rows(inputs.many("thumbs"), name, Thumb), *thumbs.from_pairs(found)]
@@ -90,7 +92,7 @@ class Preference(Training):
         self.save(ready, out)
         reference.forget()
         found = summary(cursor, len(ready.docs)) | cost(cursor, ready.model.flops_per_token)
-        return found | packing.saving(ready.docs)
+        return found | packing.saving(ready.docs) | ({"ties": float(ties)} if ties else {})
 
 
 class Work(NamedTuple):
@@ -108,6 +110,33 @@ def summary(cursor: "Cursor", rows: int) -> Metrics:
         facts |= {f"{k}_before": v for k, v in ends[0].items() if k.startswith("held_")}
         facts |= {k: v for k, v in ends[1].items() if k.startswith("held_")}
     return facts | {f"train_{k}": last[k] for k in ("loss", "accuracy", "margin", "chosen_reward") if k in last}
+
+
+def decided(loss: str, pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs as a loss must see them that reads no soft labels: the likelier better answer first, ties left out."""
+    return list(pairs) if loss == "soft" else [turned(p) for p in pairs if p.soft != 0.5]
+
+
+def count_ties(rows: Sequence[Pair], kept: Sequence[Pair], runtime: Runtime) -> int:
+    """How many pairs were left out, told to people. UserError when all were."""
+    ties = len(rows) - len(kept)
+    if ties and not kept:
+        what = f"all {ties} pairs prefer neither answer (soft 0.5), so there is nothing to learn"
+        raise UserError(what, where="pairs", remedy="pairs that somebody could tell apart")
+    if ties:
+        runtime.progress.say(
+            f"  {ties} of {len(rows)} pairs prefer neither answer and are left out; the loss soft reads them"
+        )
+    return ties
+
+
+def turned(pair: Pair) -> Pair:
+    """The pair with the answer first that is better by its soft label."""
+    if pair.soft is None or pair.soft >= 0.5:
+        return pair
+    margin = None if pair.margin is None else -pair.margin
+    sides = {"chosen": pair.rejected, "rejected": pair.chosen}
+    return pair.model_copy(update=sides | {"soft": 1.0 - pair.soft, "margin": margin})
 
 
 def check(loss: str, pairs: Sequence[Pair]) -> None:

@@ -158,7 +158,9 @@ def read_goals(source: str) -> Sequence[Goal]:
             item = Item.model_validate(record.value)
             extra = item.model_extra or {}
             goal = extra.get("goal") or next(m.content for m in reversed(item.messages) if m.role == "user")
-            found.append(Goal(id=item.id, category=item.cluster, goal=goal, label=extra.get("label", "harmful")))
+            if (label := extra.get("label", "harmful")) not in ("harmful", "safe"):
+                raise UserError(f"label must be harmful or safe, got {label!r}", where=record.where)
+            found.append(Goal(id=item.id, category=item.cluster, goal=goal, label=label))
         except ValidationError as error:
             raise UserError(explain(error), where=record.where) from None
         except StopIteration:

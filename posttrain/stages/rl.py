@@ -25,7 +25,7 @@ from posttrain.rl import rewards as named
 from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
 from posttrain.rl.asks import Asks, Rollouts, Serving, asks_of
 from posttrain.rl.environments import AnyEnvironment, World
-from posttrain.rl.health import RAISE, Health
+from posttrain.rl.health import LOWER, RAISE, Health
 from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Shared, Weighed, alone, answered, collect, drawn, spoken
 from posttrain.rows import Prompt, Sample
 from posttrain.sampler.base import Sampling
@@ -110,7 +110,7 @@ class Rl(Stage):
         work = Work(self, inputs, out, runtime)
         learner = work.learner
         updates = self.epochs * self.minibatches
-        optim = adamw.Optim(self.lr, "constant", clip=self.algorithm.max_norm)
+        optim = adamw.Optim(self.lr, "constant", clip=self.algorithm.max_norm, moments=runtime.moments)
         rollback = "stop" in self.health.actions()
         if work.model.device.type == "cuda":  # on a CPU most of a step is sampling
             work.model.compile(self.steps * updates)
@@ -310,8 +310,10 @@ class Work:
             if name not in learner.warned:
                 self.runtime.progress.say(f"  warning: {name}: {sentence}")
                 learner.warned[name] = sentence
-            if action == "raise_kl" and learner.may_raise():
+            if action == "raise_kl" and learner.may_act():
                 learner.coef *= RAISE
+            if action == "lower_lr" and learner.may_act():
+                learner.pace *= LOWER
             if action == "stop":
                 self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
                 learner.stop = True

@@ -15,7 +15,7 @@ from math import comb, log
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from posttrain import bundled
 from posttrain.errors import UserError
@@ -54,6 +54,15 @@ class Sampled(Stage):
     holdout: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _examined(self) -> "Sampled":
+        if self.judge.type == "llm" and not self.judge.anyway.strip():
+            raise ValueError(
+                "a language model chooses training data only after an examination: let judge_pairs label (it needs a "
+                "judge_card), or say in judge.anyway why this one may do without"
+            )
+        return self
+
     def identity(self) -> dict[str, str]:
         found = {"prompts": digest("".join(path.read_text(encoding="utf-8") for path in self._paths()))}
         return found | rewards.source_identity({"judge": self.judge})
@@ -61,6 +70,11 @@ class Sampled(Stage):
     def _paths(self) -> list[Path]:
         names = (self.prompts,) if isinstance(self.prompts, str) else self.prompts
         return [bundled.rows_or_file(name, "prompts") for name in names]
+
+    @property
+    def source(self) -> Literal["judge", "rule"]:
+        """Who chose, for the rows' provenance."""
+        return "judge" if self.judge.type in ("llm", "reward_model") else "rule"
 
     def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Any]:
         """The rows that a prompt and its answers give."""
@@ -117,7 +131,7 @@ class SamplePairs(Sampled):
 
     def rows(self, item: Item, answers: Sequence[Scored]) -> Iterator[Pair]:
         if pair := best_and_worst(item, answers, self.margin):
-            yield pair
+            yield pair.model_copy(update={"source": self.source})
 
 
 class SampleDemos(Sampled):
@@ -136,7 +150,7 @@ class SampleDemos(Sampled):
             yield Demo(
                 id=f"sampled-{item.id}" + (f"-{number}" if number else ""),
                 messages=(*item.messages, Message(role="assistant", content=a.sample.text)),
-                category=_category(item), source="rule", meta={"score": a.score, "of": len(answers)},
+                category=_category(item), source=self.source, meta={"score": a.score, "of": len(answers)},
             )  # fmt: skip
 
 

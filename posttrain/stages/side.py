@@ -49,6 +49,7 @@ class SideBySide(Stage):
     def run(self, inputs: Inputs, out: Path, runtime: Runtime) -> Metrics:
         here, there = inputs.one("candidate"), inputs.one("baseline")
         tasks = [task.load(name, self.limit) for name in common(here, there, self.suites)]
+        same_questions(tasks, here, there)
         kept = [list(read_jsonl(folder / "samples.jsonl", Done)) for folder in (here, there)]
         rows = side.duels(tasks, *kept)
         if not rows:
@@ -72,8 +73,7 @@ class SideBySide(Stage):
         if folders := inputs.many("judge"):
             from posttrain.stages import judge as judges
 
-            how = judges.How.model_validate_json((folders[0] / "judge.json").read_text())
-            return judges.load(folders[0], how, out / "replies.db", runtime)[0]
+            return judges.load(folders[0], out / "replies.db", runtime)[0]
         rules = critics.Rules(constitutions.load(self.constitution))
 
         def score(answered: Answered) -> float:
@@ -92,6 +92,19 @@ def common(here: Path, there: Path, wanted: Sequence[str]) -> list[str]:
     if missing := [name for name in wanted if name not in shared]:
         raise UserError(f"the suite {missing[0]!r} is not in both reports", remedy=f"both have {', '.join(shared)}")
     return [name for name in shared if not wanted or name in wanted]
+
+
+def same_questions(tasks: Sequence[task.Task], *reports: Path) -> None:
+    """UserError when a suite has changed since a report was made: its answers belong to other questions."""
+    for folder in reports:
+        path = folder / "summary.json"
+        told = json.loads(path.read_text(encoding="utf-8"))["suites"] if path.exists() else {}
+        for one in tasks:
+            if (digest := told.get(one.name, {}).get("digest", one.digest)) != one.digest:
+                raise UserError(
+                    f"the suite {one.name!r} has changed since this report was made ({digest}, now {one.digest})",
+                    where=folder.name, remedy="evaluate again",
+                )  # fmt: skip
 
 
 def write(out: Path, rows: Sequence[side.Duel], found: side.Outcome, judge: str) -> None:

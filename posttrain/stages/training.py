@@ -93,7 +93,9 @@ class Training(Stage):
             epochs=self.epochs, steps=self.steps, seed=self.seed,
         )  # fmt: skip
         ready.model.compile(steps * max(1, round(self.batch_tokens / self.micro_tokens)))
-        optim = adamw.Optim(self.lr, self.schedule, self.warmup, self.weight_decay, self.clip)
+        optim = adamw.Optim(
+            self.lr, self.schedule, self.warmup, self.weight_decay, self.clip, moments=runtime.moments
+        )  # fmt: skip
         return train.train(
             ready.model, rows, loss, optim=optim, steps=steps, batches=batches, out=out, progress=runtime.progress,
             evaluate=evaluate if ready.held else None, eval_every=self.eval_every, patience=self.patience,
