@@ -74,6 +74,16 @@ def test_raise_kl_makes_staying_near_the_reference_dearer(places, tmp_path):
     assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
 
 
+def test_lower_lr_makes_smaller_steps(places, tmp_path):
+    """x 0.5 from the step after it fires, again after some rollouts at the earliest; a critic's rate goes along."""
+    weights, log, _ = gamed(places, tmp_path / "lower", "lower_lr", gold=(0.9, 0.1))
+    rates = [e["lr"] for e in log if "lr" in e]
+    assert rates == pytest.approx([5e-3] * 2 + [2.5e-3] * 5 + [1.25e-3] * 5)
+    (alarm,) = [e["alarms"] for e in log if "alarms" in e]
+    assert alarm["reward_hacking"].endswith("(the learning rate was lowered)")
+    assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
+
+
 def test_health_asks_each_detector_once_a_view(monkeypatch):
     from posttrain.rl import health
 

@@ -179,6 +179,24 @@ def test_the_kl_controller_by_hand(folder):
         assert work.coef == pytest.approx(before * factor)
 
 
+def test_the_price_of_entropy_by_hand(folder):
+    """Target 1 nat: 0.005 dearer for each rollout below it, cheaper above it, never below nothing; it is in the loss."""
+    model = load_model(folder, FP32, train=True)
+    work = learner(model, made_groups(model), {"type": "dr_grpo", "entropy_target": 1.0})
+    for entropy, price in ((0.5, 0.005), (0.9, 0.01), (1.2, 0.005), (2.0, 0.0), (2.0, 0.0), (None, 0.0)):
+        work._reprice(entropy)
+        assert work.bonus == pytest.approx(price)
+    next(work.batches())
+    assert work.news["entropy_coef"] == 0
+    free = float(work.loss([0], 10.0)[0].detach())
+    work.bonus = 0.3
+    scalar, facts = work.loss([0], 10.0)
+    assert float(scalar.detach()) == pytest.approx(free - 0.3 * facts["entropy"][0] / 10.0, rel=1e-4)
+    fixed = learner(model, made_groups(model), {"type": "dr_grpo", "entropy": 0.02})
+    fixed._reprice(0.1)
+    assert fixed.bonus == 0.02
+
+
 def test_unfinished_answers_can_be_masked(folder):
     """The second answer of each group did not stop: no gradient from it, but it counts in the group's mean."""
     model = load_model(folder, FP32, train=True)

@@ -95,6 +95,7 @@ class Curves:
     series: int
     note: str
     plots: Sequence[tuple[str, str]]
+    alarms: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

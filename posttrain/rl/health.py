@@ -2,8 +2,8 @@
 
 A detector reads the first log entry of every rollout so far (and the held-out evaluations among them) and answers with
 a sentence, or "" when all is well. It compares with the run's own beginning, never with a number from another model.
-`Health` says what happens then: a line in the log, a higher price of KL, or the end of the run and the way back to the
-best checkpoint. Left out on purpose: mending; learning rates. No torch.
+`Health` says what happens then: a line in the log, a higher price of KL, a lower learning rate, or the end of the run
+and the way back to the best checkpoint. Left out on purpose: mending. No torch.
 """
 
 import statistics
@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Action = Literal["off", "warn", "raise_kl", "stop"]
+Action = Literal["off", "warn", "raise_kl", "lower_lr", "stop"]
 History = Sequence[Mapping[str, Any]]
 START = 3  # rollouts that say how the run began
 RECENT = 5  # rollouts that say how it is now
 RAISE = 1.5  # what raise_kl multiplies the price of KL with
+LOWER = 0.5  # what lower_lr multiplies the learning rates with
 
 
 def series(history: History, key: str) -> list[float]:
@@ -132,8 +133,9 @@ DETECTORS: tuple[Callable[[History], str], ...] = (
 
 
 class Health(BaseModel):
-    """What each detector does when it fires: off, warn, raise_kl (the price of KL x 1.5), stop (and go back to the best
-    checkpoint by the gold judge, or by the reward on held-out prompts where there is no gold judge)."""
+    """What each detector does when it fires: off, warn, raise_kl (the price of KL x 1.5), lower_lr (learning rates x
+    0.5), stop (and go back to the best checkpoint by the gold judge, or by the reward on held-out prompts where there is
+    no gold judge). raise_kl and lower_lr act once in five rollouts, so that the last time can show its effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

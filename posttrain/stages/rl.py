@@ -25,7 +25,7 @@ from posttrain.rl import rewards as named
 from posttrain.rl.algorithms import AnyAlgorithm, is_grouped
 from posttrain.rl.asks import Asks, Rollouts, Serving, asks_of
 from posttrain.rl.environments import AnyEnvironment, World
-from posttrain.rl.health import RAISE, Health
+from posttrain.rl.health import LOWER, RAISE, Health
 from posttrain.rl.rollout import Ask, Draw, Group, Shaping, Shared, Weighed, alone, answered, collect, drawn, spoken
 from posttrain.rows import Prompt, Sample
 from posttrain.sampler.base import Sampling
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
+DONE = {  # what the report says was done about an alarm
+    "raise_kl": " (the price of KL was raised)", "lower_lr": " (the learning rate was lowered)",
+    "stop": " (training ended there and went back to the best checkpoint)",
+}  # fmt: skip
 
 
 class Rl(Stage):
@@ -310,8 +314,11 @@ class Work:
             if name not in learner.warned:
                 self.runtime.progress.say(f"  warning: {name}: {sentence}")
                 learner.warned[name] = sentence
-            if action == "raise_kl" and learner.may_raise():
+                entry.setdefault("alarms", {})[name] = sentence + DONE.get(action, "")
+            if action == "raise_kl" and learner.may(action):
                 learner.coef *= RAISE
+            if action == "lower_lr" and learner.may(action):
+                learner.rate *= LOWER
             if action == "stop":
                 self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
                 learner.stop = True
