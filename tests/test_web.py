@@ -246,7 +246,7 @@ def test_bodies_have_a_limit(store, bea):
     lea = Browser(store, "lea", limit=1000, import_limit=3000)
     line = json.dumps({"prompt": "p", "answers": ["a", "b" * 1500]}) + "\n"
     send = {"headers": {"x-csrf-token": lea.csrf()}}
-    assert lea.http.post("/api/v1/projects/pair/items", content=line, **send).json() == {"added": 1}
+    assert lea.http.post("/api/v1/projects/pair/items", content=line, **send).json() == {"added": 1, "leaks": []}
     assert lea.http.post("/api/v1/projects/pair/items", content=line * 2, **send).status_code == 413
     assert Browser(store, limit=1000).http.post("/api/v1/projects/pair/items", content=line).status_code == 413
 
@@ -523,6 +523,46 @@ def test_import_tells_file_line_and_field(store):
     assert len(store.items("pair")) == 31
 
 
+def test_an_import_says_which_answers_name_their_model(store):
+    lea = Browser(store, "lea")
+    rows = [{"id": f"as-{n}", "prompt": "Who?", "answers": [f"As Claude, I say {n}.", "Nobody."]} for n in range(4)]
+    rows.append({"id": "plain", "prompt": "Who?", "answers": ["Somebody.", "Nobody."]})
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    html = upload(lea, text.encode()).text
+    assert "5 items imported; an answer seems to name its model in as-0, as-1, as-2 and 1 more." in html
+    send = {"headers": {"x-csrf-token": lea.csrf(), "content-type": "application/x-ndjson"}}
+    again = text.replace('"as-', '"again-').replace('"plain"', '"plain2"')
+    told = lea.http.post("/api/v1/projects/pair/items", content=again, **send).json()
+    assert told == {"added": 5, "leaks": ["again-0", "again-1", "again-2", "again-3"]}
+
+
+def test_a_lead_changes_settings_on_the_page(store):
+    """What the form holds is what there is; empty means the default, what is not in the form stays, kind and seed too."""
+    lea = Browser(store, "lea")
+    before = store.project("pair").settings
+    html = lea.get("/p/pair/manage").text
+    shown = {name: re.search(rf'name="{name}" value="([^"]*)"', html) for name in ("title", "labels_per_item", "gold_share")}
+    assert all(found and found.group(1) == escape(str(getattr(before, name))) for name, found in shown.items())
+    fields = {
+        "title": "Which helps?", "instructions": "Read both.", "labels_per_item": "2", "max_labels": "4",
+        "per_person_cap": "", "gold_share": "", "lease_seconds": "90", "order": "active", "kind": "demo", "seed": "9",
+    }  # fmt: skip
+    assert "Settings changed." in lea.post("/p/pair/settings", fields).text
+    found = store.project("pair").settings
+    assert found == before.model_copy(
+        update={
+            "title": "Which helps?", "instructions": "Read both.", "labels_per_item": 2, "max_labels": 4,
+            "per_person_cap": None, "gold_share": 0.1, "lease_seconds": 90, "order": "active",
+        }
+    )  # fmt: skip
+    for wrong in ({"labels_per_item": "0"}, {"gold_share": "2"}, {"max_labels": "1"}, {"lease_seconds": "soon"}):
+        answer = lea.post("/p/pair/settings", fields | wrong)
+        assert answer.status_code == 422 and next(iter(wrong)) in answer.text, wrong
+    assert store.project("pair").settings == found
+    for name in ("bea", "vera"):
+        assert Browser(store, name).post("/p/pair/settings", fields).status_code == 403
+
+
 def test_a_lead_invites_and_changes_roles(store):
     lea = Browser(store, "lea")
     link = re.search(r'value="(http://[^"]+/join/[^"]+)"', lea.post("/p/pair/invite", {"role": "viewer"}).text)
@@ -557,6 +597,37 @@ def test_an_administrator_makes_a_project_and_erases_a_person(store):
         and store.verify().ok
     )
     assert Browser(store).post("/sign-in", {"name": "bea", "password": PASSWORD}, page="/sign-in").status_code == 403
+
+
+def test_a_link_for_a_new_password(store, bea):
+    """Whoever opens it sets a password for the account it was made for, whatever name is sent along, and once."""
+    ada, who = Browser(store, "ada"), person(store, "bea")
+    assert bea.post("/admin/reset", {"person": who.id}).status_code == 403
+    html = ada.post("/admin/reset", {"person": who.id}).text
+    link = re.search(r'value="http://[^"]+(/join/[^"]+)" aria-label="Link for a new password"', html).group(1)
+    for reader in (Browser(store), bea):  # signed in or not
+        form = reader.get(link).text
+        assert "Set a new password, bea." in form and 'type="text" name="name"' not in form
+    new = Browser(store)
+    short = new.post(link, {"name": "bea", "password": "short"}, page=link)
+    assert short.status_code == 422 and "Set a new password, bea." in short.text
+    done = new.post(link, {"name": "somebody else", "password": "another password"}, page=link)
+    assert done.status_code == 303 and "bea" in new.get("/account").text
+    assert Browser(store).get(link).status_code == 410  # used up
+    assert bea.get("/account").status_code == 303  # the old session is over
+    assert store.sign_in("bea", "another password")
+
+
+def test_a_dead_link_costs_no_hash(store, monkeypatch):
+    """Hashing a password takes a tenth of a second of processor time, which a stranger may not ask for."""
+    from posttrain.store import people
+
+    monkeypatch.setattr(people, "_hasher", lambda: pytest.fail("a password was hashed"))
+    client = Browser(store)
+    answer = client.post("/join/nothing", {"name": "x", "password": PASSWORD}, page="/sign-in")
+    assert answer.status_code == 410
+    body = {"invitation": "nothing", "name": "x", "password": PASSWORD}
+    assert client.http.post("/api/v1/join", json=body).status_code == 410
 
 
 def test_tokens_are_shown_once_and_revoked(store, bea):

@@ -88,8 +88,21 @@ def reset_link(db: Database, by: Person, person_id: str) -> str:
     return db.write(work)
 
 
+def whose_password(db: Database, token: str) -> Person | None:
+    """Who sets a new password by this link; None: it is an invitation. Closed: used up, too old, or no link at all."""
+
+    def work(conn: Connection) -> Person | None:
+        link = conn.execute(_usable(db.clock(), token, ("invitation", "reset"))).one_or_none()
+        if link is None:
+            raise Closed(DEAD, remedy="ask for a new one")
+        return _known(conn, link.person) if link.kind == "reset" else None
+
+    return db.read(work)
+
+
 def accept(db: Database, token: str, name: str, password: str) -> Person:
-    name, hashed = _name(name), _hasher().hash(_password(password))
+    mine = whose_password(db, token)  # before the hash, which costs more than a stranger may ask for
+    name, hashed = mine.name if mine else _name(name), _hasher().hash(_password(password))
 
     def work(conn: Connection) -> Person:
         link = _link(conn, db.clock(), token, ("invitation", "reset"))
@@ -130,13 +143,16 @@ def join(db: Database, token: str, person: Person) -> Person:
 
 def _link(conn: Connection, now: float, token: str, kinds: tuple[str, ...]) -> Row[Any]:
     """The unused link, used up by this very call."""
-    link = conn.execute(
-        select(secrets).where(secrets.c.hash == _hash(token), secrets.c.kind.in_(kinds)).with_for_update()
-    ).one_or_none()
-    if link is None or link.used is not None or link.expires <= now:
+    link = conn.execute(_usable(now, token, kinds).with_for_update()).one_or_none()
+    if link is None:
         raise Closed(DEAD, remedy="ask for a new one")
     conn.execute(update(secrets).where(secrets.c.hash == link.hash).values(used=now, label=""))
     return link
+
+
+def _usable(now: float, token: str, kinds: tuple[str, ...]) -> Any:
+    fresh = (secrets.c.used.is_(None)) & (secrets.c.expires > now)
+    return select(secrets).where(secrets.c.hash == _hash(token), secrets.c.kind.in_(kinds), fresh)
 
 
 def _enter(conn: Connection, db: Database, link: Row[Any], person: Person) -> None:

@@ -76,6 +76,10 @@ class Store:
         """A one-time token with which accept() sets a new password."""
         return people.reset_link(self.db, by, person_id)
 
+    def whose_password(self, token: str) -> Person | None:
+        """Who sets a new password by this link; None: it is an invitation. Closed: used up, too old, or no link."""
+        return people.whose_password(self.db, token)
+
     def accept(self, token: str, name: str, password: str) -> Person:
         """Makes the person, or sets the password (reset). Closed: used or too old; Conflict: the name is taken."""
         return people.accept(self.db, token, name, password)

@@ -19,6 +19,7 @@ from posttrain.store import (
     Quality,
     Snapshot,
     TaskItem,
+    leaks,
     parse_items,
 )  # fmt: skip
 from posttrain.web import exports
@@ -87,7 +88,8 @@ async def add_items(request: Request, person: Caller, slug: str, store: AtStore)
     def work() -> Added:
         require(store, person, slug, LEAD)
         items = parse_items(decoded(body, "body"), "body", store.project(slug).settings.kind)
-        return Added(added=store.add_items(person, slug, items))
+        added = store.add_items(person, slug, items)
+        return Added(added=added, leaks=tuple(item.id for item in items if leaks.leaks(item)))
 
     return await run_in_threadpool(work)
 
