@@ -97,6 +97,8 @@ def test_the_artefact_stands_alone(whole):
     assert record.metrics["alpha.preference"] == pytest.approx(-0.479, abs=5e-4)
     assert found.problems() == [] and found.settings.title == "Which?" and len(found.items) == 28
     assert any(e.kind == "undo" for e in found.events)
+    card = (folder / "README.md").read_text()
+    assert "- config_name: pairs" in card and "path: train.jsonl" in card and record.identity["snapshot"] in card
 
 
 def test_identity_is_the_snapshot(home, whole):

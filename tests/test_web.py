@@ -699,6 +699,25 @@ def test_a_snapshot_exported_whole_verifies_without_the_store(store, tmp_path):
     assert found.snapshot.digest == name and found.problems() == []
 
 
+def test_a_data_set_for_hugging_face(store, tmp_path):
+    """One configuration for each kind of row that there is; the library, where it is, reads the rows of the JSON Lines."""
+    lea, address = Browser(store, "lea"), "/api/v1/projects/pair/exports/dataset.zip"
+    assert lea.get(address).status_code == 422  # nothing to export yet
+    for _ in range(6):
+        vote(store, "bea")
+    with zipfile.ZipFile(io.BytesIO(lea.get(address).content)) as z:
+        assert set(z.namelist()) == {"README.md", "croissant.json", "pairs.jsonl"}
+        z.extractall(tmp_path / "set")
+    text = (tmp_path / "set" / "README.md").read_text()
+    assert text.startswith('---\npretty_name: "Project pair"\nconfigs:\n- config_name: pairs\n')
+    assert "\n---\n\n# Project pair\n" in text
+    rows = [Pair.model_validate_json(line) for line in (tmp_path / "set" / "pairs.jsonl").read_text().splitlines()]
+    assert rows and rows[0].chosen.content.startswith("answer 0")
+    library = pytest.importorskip("datasets", reason="datasets is not installed")
+    found = library.load_dataset(str(tmp_path / "set"), "pairs", cache_dir=str(tmp_path / "cache"))["train"]
+    assert [r["chosen"]["content"] for r in found] == [r.chosen.content for r in rows]
+
+
 def test_an_export_that_is_not_there_says_what_is(store):
     lea = Browser(store, "lea")
     wrong = lea.get("/api/v1/projects/pair/exports/thumbs.jsonl")

@@ -216,7 +216,8 @@ def snapshot(person: Caller, slug: str, store: AtStore) -> Snapshot:
     responses={200: {"content": {"application/x-ndjson": {}, "application/ld+json": {}}}},
 )  # fmt: skip
 def export(person: Caller, slug: str, file: str, store: AtStore, snapshot: str = "") -> Response:
-    """A file of rows: pairs, rankings, ratings, thumbs, demos, votes, items (.jsonl), croissant.json, snapshot.zip
+    """A file of rows: pairs, rankings, ratings, thumbs, demos, votes, items (.jsonl), croissant.json, dataset.zip,
+    snapshot.zip
 
     Of a snapshot, or of the votes as they are now. For leads and viewers: rows carry model names."""
     require(store, person, slug, LOOK)
