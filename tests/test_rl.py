@@ -192,6 +192,7 @@ def test_several_rewards_and_dynamic_sampling(places, tmp_path):
     ("knobs", "message"),
     [
         ({"sampling": {"top_p": 0.9}}, "top_p, top_k or min_p"),
+        ({"sampling": {"repetition_penalty": 1.1}}, "a repetition_penalty"),
         ({"sampling": {"temperature": 0}}, "greedy answers"),
         ({"group": 1}, "one is not enough"),
         ({"minibatches": 9}, "more minibatches than prompts"),

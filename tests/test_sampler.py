@@ -16,7 +16,7 @@ from posttrain.render import Chat, load_chat
 from posttrain.rows import Sample
 from posttrain.sampler import Sampling, Scripted, forward
 from posttrain.sampler.cache import AREA, Batched, passes
-from posttrain.sampler.choose import choose, log_probs, uniforms
+from posttrain.sampler.choose import choose, log_probs, penalised, uniforms
 from posttrain.sampler.local import Local
 from posttrain.sampler.text import shown, stop_at
 
@@ -132,6 +132,35 @@ def test_log_probs_are_those_of_transformers(setting: dict[str, Any]) -> None:
         [[0.1], [1.0], [3.0], [9.0]]
     )
     torch.testing.assert_close(log_probs(logits, Sampling(**setting)), warped(logits, Sampling(**setting)))
+
+
+def test_a_repetition_penalty_is_that_of_generate(chat: Chat) -> None:
+    """Greedy, token for token beside transformers, and it changes what is said; company does not matter."""
+    hf, how = tiny.model("llama"), Sampling(max_new=12, temperature=0, repetition_penalty=1.8)
+    rows = draw(hf, chat, prompts(), 2, how, batch=3)
+    for prompt, row in zip(prompts(), rows):
+        out = hf.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+            max_new_tokens=12, eos_token_id=list(chat.stop_ids), pad_token_id=3, repetition_penalty=1.8,
+        )  # fmt: skip
+        assert [s.ids for s in row] == [tuple(out[0, len(prompt) :].tolist())] * 2
+    assert ids(rows) != ids(draw(hf, chat, prompts(), 2, how.model_copy(update={"repetition_penalty": 1.0})))
+
+
+def test_log_probs_under_a_repetition_penalty_are_those_drawn_from(chat: Chat) -> None:
+    """Each token rescored with transformers' processors over everything before it; by hand: 2 / 1.5, -2 x 1.5."""
+    hf = tiny.model("qwen3", seed=1)
+    how = Sampling(max_new=10, temperature=0.7, top_p=0.9, repetition_penalty=1.5)
+    penalty = transformers.RepetitionPenaltyLogitsProcessor(1.5)
+    for prompt, row in zip(prompts(), draw(hf, chat, prompts(), 2, how, batch=5)):
+        for s in row:
+            for n, (token, logp) in enumerate(zip(s.ids, s.logps)):
+                before = torch.tensor([[*prompt, *s.ids[:n]]])
+                with torch.no_grad():
+                    logits = penalty(before, hf(before).logits[:, -1])
+                assert float(warped(logits, how)[0, token]) == pytest.approx(logp, abs=1e-4)
+    made = penalised(torch.tensor([[2.0, -2.0, 1.0]]), [[0, 1, 1]], how)
+    assert made[0].tolist() == pytest.approx([2 / 1.5, -3.0, 1.0])
 
 
 def test_truncation_by_hand() -> None:

@@ -86,10 +86,11 @@ class Rl(Stage):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         how = self.sampling
-        if how.truncates or how.temperature == 0:
+        if how.truncates or how.penalises or how.temperature == 0:
+            cut = "top_p, top_k or min_p" if how.truncates else "a repetition_penalty"
             raise UserError(
                 "the trainer scores tokens under the whole distribution, so ratios would be wrong with "
-                + ("greedy answers" if how.temperature == 0 else "top_p, top_k or min_p"),
+                + ("greedy answers" if how.temperature == 0 else cut),
                 where="sampling", remedy="temperature alone; lower it instead of cutting the distribution",
             )  # fmt: skip
         if is_grouped(self.algorithm) and self.group < 2:
