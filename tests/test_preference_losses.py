@@ -280,7 +280,7 @@ def test_knobs_out_of_range_are_refused(bad):
 def test_soft_labels_and_margins_are_rows_of_their_own():
     from posttrain.errors import UserError
     from posttrain.rows import Message
-    from posttrain.stages.preference import check
+    from posttrain.stages.preference import check, unread
 
     row = {"prompt": [Message(role="user", content="x")], "chosen": Message(role="assistant", content="a"),
            "rejected": Message(role="assistant", content="b")}  # fmt: skip
@@ -288,3 +288,9 @@ def test_soft_labels_and_margins_are_rows_of_their_own():
         with pytest.raises(UserError, match="no pair has any"):
             check(loss, [Pair(**row)])
         check(loss, [Pair(**row), Pair(**row, **{field: 0.7})])
+    sure = [Pair(**row), Pair(**row, margin=2.0)]
+    assert unread("dpo", sure) == "" and unread("soft", [Pair(**row, soft=0.7)]) == ""
+    assert unread("dpo", [*sure, Pair(**row, soft=0.7), Pair(**row, soft=0.5)]) == (
+        "2 of 4 pairs have soft labels, 1 of them not even in favour of the chosen answer; dpo takes each order as "
+        "certain, soft reads them"
+    )

@@ -67,6 +67,8 @@ class Preference(Training):
         from posttrain.stages import thumbs
 
         pairs, held = (read_rows(inputs.many("pairs"), n, Pair) for n in ("train.jsonl", "holdout.jsonl"))
+        if line := unread(self.loss.type, pairs):
+            runtime.progress.say(f"  warning: {line}")
         if self.loss.type in UNPAIRED:
             ups, held_ups = (
                 [*read_rows(inputs.many("thumbs"), name, Thumb), *thumbs.from_pairs(found)]
@@ -118,6 +120,16 @@ def check(loss: str, pairs: Sequence[Pair]) -> None:
             f"the loss {loss} needs {needs[loss][1]}, and no pair has any", where="loss",
             remedy=f"rows with a field `{needs[loss][0]}`, for instance from several votes on each pair; or dpo",
         )  # fmt: skip
+
+
+def unread(loss: str, pairs: Sequence[Pair]) -> str:
+    """A warning of soft labels that this loss does not look at, since it takes every order as certain; '' without."""
+    soft = [p.soft for p in pairs if p.soft is not None]
+    if not soft or loss == "soft":
+        return ""
+    even = sum(q <= 0.5 for q in soft)
+    more = f", {even} of them not even in favour of the chosen answer" if even else ""
+    return f"{len(soft)} of {len(pairs)} pairs have soft labels{more}; {loss} takes each order as certain, soft reads them"
 
 
 class Answers(NamedTuple):
