@@ -154,7 +154,7 @@ class DrGrpo(Algorithm):
 class Dapo(Algorithm):
     """Clip higher, token mean over the step, groups without spread replaced, no KL: arXiv:2503.14476.
 
-    Its shaping of overlong answers is the stage's knob `shaping` (penalty and buffer).
+    Its shaping of overlong answers is the stage's knob `shaping`, which this row sets if the recipe does not.
     """
 
     row: ClassVar[Knobs] = {
