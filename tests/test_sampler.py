@@ -14,8 +14,8 @@ from scipy import stats
 from posttrain.errors import UserError
 from posttrain.render import Chat, load_chat
 from posttrain.rows import Sample
-from posttrain.sampler import Sampling, Scripted, forward
-from posttrain.sampler.cache import AREA, Batched, passes
+from posttrain.sampler import Sampling, Scripted, cache, forward
+from posttrain.sampler.cache import AREA, Batched, Reading, families, passes
 from posttrain.sampler.choose import choose, log_probs, penalised, uniforms
 from posttrain.sampler.local import Local
 from posttrain.sampler.text import shown, stop_at
@@ -233,6 +233,41 @@ def test_a_prompt_is_read_once(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Batched, "read", lambda self, ps: seen.extend(map(len, ps)) or read(self, ps))
     draw(tiny.model(), chat, prompts((5, 12, 3)), 5, HOW, batch=4)
     assert sorted(seen) == [3, 5, 12]
+
+
+def test_families_by_hand() -> None:
+    """Twenty tokens alike are read once, also of equal prompts; fifteen are not worth it; nothing else is joined."""
+    head, other = list(range(100, 120)), list(range(200, 215))
+    asked = [[*head, 1], [7], [*other, 1], [*head, 2, 3], [*other, 2], [*head, 1], head]
+    assert families(asked) == [(19, [0, 3, 5, 6]), (0, [1]), (0, [2]), (0, [4])]
+    deep = [[*head, *head, *head, n] for n in (1, 2, 3)]
+    assert families([*deep, [*head, 900]]) == [(60, [0, 1, 2]), (0, [3])]  # 20 for all four would read more tokens
+    assert families([[1], [1]]) == [(0, [0]), (0, [1])] and families([head]) == [(0, [0])]
+
+
+@pytest.mark.parametrize("kind", list(tiny.CONFIGS))
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_what_prompts_begin_with_alike_is_read_once(
+    kind: str, kernels: str, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer tokens pass through the model; logits, answers and log-probs are those of each prompt read by itself."""
+    if kernels == "off":
+        monkeypatch.setattr(cache.kernels, "fits", lambda q: False)
+    hf = tiny.model(kind)
+    head, *tails = prompts((40, 1, 5, 9, 30))
+    asked = [head + tail for tail in tails] + [head + tails[0], tails[3]]
+    assert Reading(asked, torch.device("cpu")).tokens < sum(map(len, asked)) - 3 * 40
+    engine = Batched(hf, 8, 128)
+    with torch.no_grad():
+        together, alone = engine.read(asked), [engine.read([p])[0] for p in asked]
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a.logits_V, b.logits_V, atol=2e-5, rtol=1e-4)
+    how = Sampling(max_new=8, seed=3)
+    whole, oracle = (asyncio.run(Local(hf, chat, engine=e).sample(asked, 2, how)) for e in ("batched", "plain"))
+    assert ids(whole) == ids(oracle)
+    for row, other in zip(whole, oracle):
+        for a, b in zip(row, other):
+            assert a.logps == pytest.approx(b.logps, abs=1e-4)
 
 
 def test_passes_are_bounded() -> None:

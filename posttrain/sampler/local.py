@@ -1,9 +1,10 @@
 """Sampling in this process with the very weights that are being trained: no second model, no copy.
 
 Continuous batching: an answer that ends leaves its slot, the next prompt in the queue enters. Each prompt is read
-once however many samples it gets. A step is one forward pass for all slots (cache.py), one draw per slot (choose.py).
+once however many samples it gets, and what several begin with is read once for all of them. A step is one forward pass
+for all slots (cache.py), one draw per slot (choose.py).
 
-Shapes: B slots in use. Left out on purpose: other processes and machines, speculation, prompts that share beginnings.
+Shapes: B slots in use. Left out on purpose: other processes and machines, speculation.
 """
 
 import asyncio
