@@ -654,6 +654,15 @@ def test_the_dashboard_is_worked_out_once_for_each_state(store):
     assert boards.of(store, project(), names=True) is not first
 
 
+def test_why_items_were_skipped_is_shown(store, bea):
+    lea = Browser(store, "lea")
+    assert "why items were skipped</dt><dd>–" in lea.get("/p/pair/quality").text
+    for reason in ("Not my language", "Broken or empty", "Broken or empty", "Upsetting"):
+        bea.post("/p/pair/skip", {"task": bea.task(), "skip": reason})
+    bea.post("/p/pair/undo")
+    assert "Broken or empty (2), Not my language (1)</dd>" in lea.get("/p/pair/quality").text
+
+
 def test_disagreements_are_shown_with_what_was_said(store):
     for _ in range(3):
         vote(store, "bea", right=True), vote(store, "cem", right=False)

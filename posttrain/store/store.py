@@ -184,6 +184,11 @@ class Store:
 
     # ---- looking
 
+    def skip_reasons(self, slug: str) -> list[tuple[str, int]]:
+        """Why people skipped, the most frequent reason first."""
+        self.project(slug)
+        return self.db.read(lambda conn: work.skip_reasons(conn, slug))
+
     def votes(self, slug: str, *, include_undone: bool = False) -> list[Vote]:
         """In the order they were cast."""
         self.project(slug)
