@@ -297,6 +297,11 @@ class Learner:
             facts = self._kl_facts(old_ST, ref_ST, mask_ST)
             if self.algorithm.kl.where == "reward":
                 reward_ST -= self.coef * policy.kl(old_ST, ref_ST, self.algorithm.kl.estimator) * mask_ST
+        for s, (g, j) in enumerate(answers):  # what a step of the answer earned stands there, the rest at its end
+            for at, part in groups[g].steps.get(j, ()):
+                part /= self.running.std if self.how.normalise else 1.0
+                reward_ST[s, at] += part
+                score_S[s] -= part
         reward_ST[torch.arange(len(answers)), last_S] += score_S
         value_ST = padded(by_answer(columns["value"], docs)) if "value" in columns else None
         group_S = torch.tensor([g for g, _ in answers])

@@ -221,8 +221,9 @@ def llm(
 
 
 def function(*, path: str, seconds: float = 600.0) -> Judge:
-    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains). seconds:
-    longest wait for one list."""
+    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains). In place of
+    a number it may give process rewards, [(characters, score), ...]: what the answer earned where so many of its
+    characters were written; their sum is its score. seconds: longest wait for one list."""
     called = resolve(path)
 
     @dataclass
@@ -233,9 +234,17 @@ def function(*, path: str, seconds: float = 600.0) -> Judge:
             with at_most(seconds):
                 found = called(items)
             scores = list(await asyncio.wait_for(found, seconds) if inspect.isawaitable(found) else found)
-            return [Verdict(score=None if s is None else float(s)) for s in scores]
+            return [told(s) for s in scores]
 
     return Called(seconds)
+
+
+def told(score: Any) -> Verdict:
+    """What a function gave for one answer, as a verdict."""
+    if not isinstance(score, list | tuple):
+        return Verdict(score=None if score is None else float(score))
+    steps = [(int(characters), float(part)) for characters, part in score]
+    return Verdict(score=sum(part for _, part in steps), detail={"steps": steps})
 
 
 def resolve(path: str) -> Callable[..., Any]:

@@ -287,6 +287,7 @@ class Work:
                     shaping=s.shaping,
                     resample=s.algorithm.resample,
                     seen=self.asks.seen,
+                    text_of=lambda ids: str(self.chat.parse(ids)[0].content),
                 )
             )
         facts |= self.asks.facts()
