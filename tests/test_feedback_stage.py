@@ -242,7 +242,8 @@ def test_recipes_are_checked_before_any_work(tmp_path):
 def test_the_page_tells_of_the_votes(home, whole):
     page = report.write(home / "runs", "taste", "", whole, None, 0.0).read_text()
     snapshot = frozen.read(whole["votes"]).snapshot
-    for part in (snapshot.digest, snapshot.head_hash[:12], "alpha, which answer", "the answer shown first won"):
+    for part in (snapshot.digest, snapshot.head_hash[:12], "alpha, which answer", "the answer shown first won",
+                 "items with votes", "votes an item"):  # fmt: skip
         assert part in page, part
 
 

@@ -283,6 +283,15 @@ def test_what_reinforcement_learning_logs_is_drawn_and_alarms_are_told(nodes):
     assert quiet.alarms == [] and "What each judge gave, unweighted" not in [title for title, _ in quiet.plots]
 
 
+def test_the_gain_of_more_samples_is_drawn(nodes, tmp_path):
+    node = next(n for n in nodes if n.record.makes == "demos")
+    (tmp_path / "gain.json").write_text('{"best_of": {"1": 0.2, "2": 0.35, "3": 0.4}, "kl": [0.0, 0.19, 0.43]}')
+    ((title, svg),) = data.gain(lineage.Node(tmp_path, node.record))
+    assert title == "Expected best score of k answers" and "optimiser step" not in svg
+    (tmp_path / "gain.json").write_text('{"best_of": {"1": 0.2}}')
+    assert data.gain(lineage.Node(tmp_path, node.record)) == [] == data.gain(node)
+
+
 def test_plots_take_their_colours_from_the_page():
     svg = plots.curves("a", 'x "y" <z>', [plots.Line("l", [0, 1], [1.0, 2.0])])
     assert "var(--s1)" in svg and "#0a0a0" not in svg and "#01010" not in svg

@@ -555,6 +555,11 @@ def test_a_lead_changes_settings_on_the_page(store):
             "per_person_cap": None, "gold_share": 0.1, "lease_seconds": 90, "order": "active",
         }
     )  # fmt: skip
+    assert "items come at random" not in lea.get("/p/pair/manage").text  # these items name their models
+    store.create_project(SYSTEM, "bare", before.model_copy(update={"order": "active"}))
+    two = (Candidate(text="one"), Candidate(text="another"))
+    store.add_items(SYSTEM, "bare", [TaskItem(id="x", prompt=(Message(role="user", content="Why?"),), answers=two)])
+    assert "items come at random" in Browser(store, "ada").get("/p/bare/manage").text
     for wrong in ({"labels_per_item": "0"}, {"gold_share": "2"}, {"max_labels": "1"}, {"lease_seconds": "soon"}):
         answer = lea.post("/p/pair/settings", fields | wrong)
         assert answer.status_code == 422 and next(iter(wrong)) in answer.text, wrong

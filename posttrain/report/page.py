@@ -117,6 +117,7 @@ class DataView:
     facts: Sequence[tuple[str, str]] = ()
     facts_title: str = ""
     boxes: Sequence[Box] = ()
+    plots: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

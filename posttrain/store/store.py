@@ -130,6 +130,10 @@ class Store:
     def project(self, slug: str) -> Project:
         return self.db.read(lambda conn: projects.get(conn, slug))
 
+    def compares_models(self, slug: str) -> bool:
+        """Whether some item says which different models it compares: what order "active" goes by."""
+        return self.db.read(lambda conn: projects.compares_models(conn, slug))
+
     def projects_of(self, person: Person) -> list[Project]:
         return self.db.read(lambda conn: projects.of_person(conn, person))
 

@@ -83,6 +83,8 @@ def _manage(
     kind = project.settings.kind
     members = [{"id": m.person.id, "name": m.person.name or "erased", "role": m.role} for m in store.members(slug)]
     facts = f"{words.DOES[kind]}. {progress.items:,} items, {progress.gold_items:,} gold, {progress.votes:,} votes."
+    if project.settings.order == "active" and progress.items and not store.compares_models(slug):
+        facts += " No item says which models it compares, so what teaches most cannot be told: items come at random."
     hint = f"One object a line, such as {EXAMPLE.get(kind, EXAMPLE_ONE)}; models, gold, id and category if known."
     return page(
         request, "manage.html", me, project=project, role=role, tab="/manage", notice=notice, link=link, status=status,
