@@ -170,7 +170,7 @@ def test_kl_in_the_reward(folder):
 
 
 def test_what_a_step_earned_is_credited_from_there(folder):
-    """Returns without discount: 1 + 0.5 up to the step, 0.5 behind it; the sum, and so a group's credit, is the same."""
+    """Returns without discount: 1 + 0.5 up to the step, 0.5 behind; the sum, and so a group's credit, is as before."""
     model = load_model(folder, FP32, train=False)
     groups = made_groups(model, prompts=1, n=2)
     sizes = [len(s.ids) for s in groups[0].samples]
@@ -199,7 +199,7 @@ def test_the_kl_controller_by_hand(folder):
 
 
 def test_the_price_of_entropy_by_hand(folder):
-    """Target 1 nat: 0.005 dearer for each rollout below it, cheaper above it, never below nothing; it is in the loss."""
+    """Target 1 nat: 0.005 dearer for each rollout below it, cheaper above it, never below 0; it is in the loss."""
     model = load_model(folder, FP32, train=True)
     work = learner(model, made_groups(model), {"type": "dr_grpo", "entropy_target": 1.0})
     for entropy, price in ((0.5, 0.005), (0.9, 0.01), (1.2, 0.005), (2.0, 0.0), (2.0, 0.0), (None, 0.0)):

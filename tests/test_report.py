@@ -274,9 +274,7 @@ def test_what_reinforcement_learning_logs_is_drawn_and_alarms_are_told(nodes):
     log[1] |= {"fired": ["length_drift"], "alarms": {"length_drift": "answers went from 5 to <11> tokens"}}
     log[2] |= {"fired": ["length_drift"]}
     found = training.curves(collect.Training(node, log), 0)
-    assert found.alarms == [
-        "length drift, first after step 2, in 2 rollouts of 3: answers went from 5 to <11> tokens"
-    ]
+    assert found.alarms == ["length drift, first after step 2, in 2 rollouts of 3: answers went from 5 to <11> tokens"]
     titles = [title for title, _ in found.plots]
     assert "Spread of the rewards" in titles and "What each judge gave, unweighted" in titles
     quiet = training.curves(collect.Training(node, [{k: v for k, v in log[0].items() if k != "reward.b"}] * 2), 0)

@@ -54,7 +54,7 @@ def test_a_judge_that_fails_is_one_clear_message(path, message):
 
 
 def test_process_rewards_stand_where_they_were_earned():
-    """Letters are tokens: the first word ends with token 2, the whole with token 6; weighed; a second turn counts on."""
+    """Letters are tokens: the first word ends with token 2, the whole with token 6; weighed; a turn counts on."""
     text_of = lambda ids: "".join(map(chr, ids))  # noqa: E731
     ids = tuple(map(ord, "abc def"))
     plain = Sample(text="abc def", ids=ids, logps=(0.0,) * 7, ended="stop")

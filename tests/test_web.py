@@ -537,11 +537,13 @@ def test_an_import_says_which_answers_name_their_model(store):
 
 
 def test_a_lead_changes_settings_on_the_page(store):
-    """What the form holds is what there is; empty means the default, what is not in the form stays, kind and seed too."""
+    """The form holds what there is; empty means the default; what is not in the form stays, kind and seed too."""
     lea = Browser(store, "lea")
     before = store.project("pair").settings
     html = lea.get("/p/pair/manage").text
-    shown = {name: re.search(rf'name="{name}" value="([^"]*)"', html) for name in ("title", "labels_per_item", "gold_share")}
+    shown = {
+        name: re.search(rf'name="{name}" value="([^"]*)"', html) for name in ("title", "labels_per_item", "gold_share")
+    }
     assert all(found and found.group(1) == escape(str(getattr(before, name))) for name, found in shown.items())
     fields = {
         "title": "Which helps?", "instructions": "Read both.", "labels_per_item": "2", "max_labels": "4",
@@ -714,7 +716,7 @@ def test_a_snapshot_exported_whole_verifies_without_the_store(store, tmp_path):
 
 
 def test_a_data_set_for_hugging_face(store, tmp_path):
-    """One configuration for each kind of row that there is; the library, where it is, reads the rows of the JSON Lines."""
+    """A configuration for each kind of row that there is; the library, where it is, reads the rows of the files."""
     lea, address = Browser(store, "lea"), "/api/v1/projects/pair/exports/dataset.zip"
     assert lea.get(address).status_code == 422  # nothing to export yet
     for _ in range(6):
@@ -770,7 +772,7 @@ def test_the_whole_path_over_the_api(store):
     ada = call("POST", "/sign-in", json={"name": "ada", "password": PASSWORD})["token"]
     call("POST", "/projects", ada, json={"slug": "api", "kind": "pair", "title": "By API"})
     lines = "".join(json.dumps({"id": f"i{n}", "prompt": f"q{n}", "answers": ["yes", "no"]}) + "\n" for n in range(4))
-    assert call("POST", "/projects/api/items", ada, content=lines) == {"added": 4}
+    assert call("POST", "/projects/api/items", ada, content=lines)["added"] == 4
     invited = call("POST", "/projects/api/invitations", ada, json={"role": "annotator"})
     dan = call("POST", "/join", json={"invitation": invited["token"], "name": "dan", "password": PASSWORD})
     token = dan["token"]

@@ -1,5 +1,5 @@
-"""What the page shows of a training stage: what was logged over its steps, what its detectors found, and reward and gold
-over the distance.
+"""What the page shows of a training stage: what was logged over its steps, what its detectors found, and reward and
+gold over the distance.
 
 The last is the over-optimisation curve of reinforcement learning, after arXiv:2210.10760. Left out on purpose:
 reading the log (collect.py), drawing (plots.py), whether a reward is gamed (rl/health.py says).
@@ -71,7 +71,8 @@ def alarms(training: Training) -> list[str]:
     rollouts = sum("rollout" in e for e in training.log)
     first = [(e["step"], name, says) for e in training.log for name, says in e.get("alarms", {}).items()]
     return [
-        f"{name.replace('_', ' ')}, first after step {step}, in {words.many(fired[name], 'rollout')} of {rollouts}: {says}"
+        f"{name.replace('_', ' ')}, first after step {step}, in {words.many(fired[name], 'rollout')} of {rollouts}: "
+        + says
         for step, name, says in first
     ]
 

@@ -134,8 +134,8 @@ DETECTORS: tuple[Callable[[History], str], ...] = (
 
 class Health(BaseModel):
     """What each detector does when it fires: off, warn, raise_kl (the price of KL x 1.5), lower_lr (learning rates x
-    0.5), stop (and go back to the best checkpoint by the gold judge, or by the reward on held-out prompts where there is
-    no gold judge). raise_kl and lower_lr act once in five rollouts, so that the last time can show its effect."""
+    0.5), stop (and go back to the best checkpoint by the gold judge, or by the reward on held-out prompts where there
+    is no gold judge). raise_kl and lower_lr act once in five rollouts, so that the last time can show its effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

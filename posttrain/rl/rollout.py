@@ -95,7 +95,9 @@ class Group:
     reward: list[float] = field(default_factory=list)
     doubt: dict[str, list[float]] = field(default_factory=dict)
     abstained: int = 0  # scores that judges did not give
-    steps: dict[int, list[tuple[int, float]]] = field(default_factory=dict)  # sample -> (target, its part of the reward)
+    steps: dict[int, list[tuple[int, float]]] = field(
+        default_factory=dict
+    )  # sample -> (target, its part of the reward)
 
     @property
     def flat(self) -> bool:

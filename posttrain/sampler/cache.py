@@ -1,8 +1,9 @@
 """Keys and values of the answers in progress, and the two passes over a model that make and use them.
 
-A batch has slots. A prompt is read once, whoever asks for it (`read`), and so is what prompts of a pass begin with alike;
-what it leaves behind is copied into the slots of its samples (`place`). A step (`step`) feeds one token per slot. Shapes come from short lists: the prompt
-tokens of a pass are packed and rounded up, the slots in use and the cache length that a step looks at too.
+A batch has slots. A prompt is read once, whoever asks for it (`read`), and so is what prompts of a pass begin with
+alike; what it leaves behind is copied into the slots of its samples (`place`). A step (`step`) feeds one token per
+slot. Shapes come from short lists: the prompt tokens of a pass are packed and rounded up, the slots in use and the
+cache length that a step looks at too.
 
 Shapes: B slots, T tokens of a pass, N prompts in it, P longest of them, H query heads, K key/value heads, D head
 size, S positions, V vocabulary.
@@ -51,7 +52,8 @@ def soft_capped(q: Tensor, k: Tensor, v: Tensor, sees: Tensor, scale: float, cap
 class Reading:
     """A pass over packed prompts: causal attention inside each; keeps every layer's keys and values [N, K, P, D].
 
-    What prompts begin with alike stands once, as a shared prompt does in training. Linear layers see the T tokens without padding; only attention is padded to [N, P].
+    What prompts begin with alike stands once, as a shared prompt does in training. Linear layers see the T tokens
+    without padding; only attention is padded to [N, P].
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], device: torch.device):

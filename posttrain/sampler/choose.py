@@ -31,7 +31,7 @@ def uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
 
 def penalised(logits_BV: Tensor, held: Sequence[Sequence[int]], how: Sampling) -> Tensor:
     """Logits in which tokens that a row holds already (prompt and answer) are divided by the penalty where they are
-    positive, multiplied by it where they are not: CTRL, arXiv:1909.05858, section 4.1, as transformers and vLLM do it."""
+    positive, multiplied by it where they are not: CTRL, arXiv:1909.05858, section 4.1, as in transformers and vLLM."""
     if not how.penalises:
         return logits_BV
     found_BV = logits_BV.float().clone()

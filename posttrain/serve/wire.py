@@ -1,10 +1,10 @@
 """The shapes of the OpenAI protocol: what is asked, what is answered, what is refused.
 
-Fields that would change an answer and are not served (tools, presence_penalty, response_format, ...) are refused by name;
-unknown ones are ignored, as OpenAI's own server does. Extensions: top_k, min_p, repetition_penalty; `logprobs_of: sampled` gives
-log-probabilities after temperature and truncation instead of the model's own; `place` is the first prompt's place in
-the random stream; `return_token_ids` and `return_tokens_as_token_ids` (vLLM's names) give ids. Log-probabilities
-cover the stop token too.
+Fields that would change an answer and are not served (tools, presence_penalty, response_format, ...) are refused by
+name; unknown ones are ignored, as OpenAI's own server does. Extensions: top_k, min_p, repetition_penalty;
+`logprobs_of: sampled` gives log-probabilities after temperature and truncation instead of the model's own; `place` is
+the first prompt's place in the random stream; `return_token_ids` and `return_tokens_as_token_ids` (vLLM's names) give
+ids. Log-probabilities cover the stop token too.
 Left out on purpose: HTTP (app.py), tokens of messages (render.py).
 """
 

@@ -2,7 +2,8 @@
 
 An artefact is train.jsonl and holdout.jsonl (rows of one kind), ledger.jsonl (every vote that reached no row, and
 why), report.json (agreement, reliability, biases, coverage), croissant.json and README.md (Croissant's and Hugging
-Face's descriptions), and the frozen snapshot itself (feedback/frozen.py), so that the directory stands alone. Several kinds of rows out of one project are several stages.
+Face's descriptions), and the frozen snapshot itself (feedback/frozen.py), so that the directory stands alone. Several
+kinds of rows out of one project are several stages.
 Left out on purpose: collecting votes (`posttrain label`). Importing this file imports neither torch nor a database.
 """
 

@@ -51,7 +51,7 @@ def llm(
     scale: tuple[int, int] = (1, 10), key: str = "", key_env: str = "", log_probs: bool = True, concurrent: int = 16,
     timeout: float = 120.0, tries: int = 5,
 ) -> Judge:  # fmt: skip
-    """A language model behind an OpenAI-compatible endpoint scores each answer by a criterion: rl/rewards.py's `llm`."""
+    """A language model behind an OpenAI-compatible endpoint scores answers by a criterion: rl/rewards.py's `llm`."""
     return rewards.llm(
         url=url, model=model, criterion=criterion, scale=scale, key=key, key_env=key_env, log_probs=log_probs,
         concurrent=concurrent, timeout=timeout, tries=tries,

@@ -129,7 +129,9 @@ def unread(loss: str, pairs: Sequence[Pair]) -> str:
         return ""
     even = sum(q <= 0.5 for q in soft)
     more = f", {even} of them not even in favour of the chosen answer" if even else ""
-    return f"{len(soft)} of {len(pairs)} pairs have soft labels{more}; {loss} takes each order as certain, soft reads them"
+    return (
+        f"{len(soft)} of {len(pairs)} pairs have soft labels{more}; {loss} takes each order as certain, soft reads them"
+    )
 
 
 class Answers(NamedTuple):
