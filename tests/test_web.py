@@ -648,6 +648,17 @@ def test_tokens_are_shown_once_and_revoked(store, bea):
     assert script.get("/api/v1/me", headers=bearer).status_code == 401
 
 
+def test_an_administrator_sees_and_revokes_everybodys_tokens(store, bea):
+    ada, who = Browser(store, "ada"), person(store, "bea")
+    assert "Nobody has one" in ada.get("/admin").text
+    secret = store.api_token(who, "her script")
+    html = ada.get("/admin").text
+    assert "<td>bea</td><td>her script</td>" in html and secret not in html
+    (token,) = store.api_tokens(who)
+    assert bea.post("/admin/revoke", {"token": token.id}).status_code == 403
+    assert ada.post("/admin/revoke", {"token": token.id}).status_code == 303 and store.person_of_token(secret) is None
+
+
 def test_the_dashboard_is_worked_out_once_for_each_state(store):
     lea, project = Browser(store, "lea"), lambda: store.project("pair")
     for _ in range(3):

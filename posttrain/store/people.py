@@ -285,6 +285,16 @@ def api_tokens(db: Database, person: Person) -> list[ApiToken]:
     return [ApiToken(id=r.id, label=r.label, created=r.created) for r in rows]
 
 
+def every_api_token(db: Database, by: Person) -> list[tuple[Person, ApiToken]]:
+    """Everybody's tokens with their owners, without their secrets; for administrators."""
+    if not by.admin:
+        raise Forbidden("only an administrator may see other people's tokens")
+    columns = secrets.c.id.label("token"), secrets.c.label, secrets.c.created.label("made"), people
+    query = select(*columns).join(people, people.c.id == secrets.c.person).where(secrets.c.kind == "api")
+    rows = db.read(lambda conn: conn.execute(query.order_by(people.c.key, secrets.c.created)).all())
+    return [(_person(r), ApiToken(id=r.token, label=r.label, created=r.made)) for r in rows]
+
+
 def revoke_token(db: Database, person: Person, token_id: str) -> None:
     mine = delete(secrets).where(secrets.c.id == token_id, secrets.c.kind == "api")
     if not person.admin:

@@ -107,6 +107,10 @@ class Store:
     def api_tokens(self, person: Person) -> list[ApiToken]:
         return people.api_tokens(self.db, person)
 
+    def every_api_token(self, by: Person) -> list[tuple[Person, ApiToken]]:
+        """Everybody's tokens with their owners, for administrators."""
+        return people.every_api_token(self.db, by)
+
     def revoke_token(self, person: Person, token_id: str) -> None:
         people.revoke_token(self.db, person, token_id)
 

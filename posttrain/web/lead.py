@@ -193,8 +193,9 @@ def _admin(request: Request, me: Person, store: Store, *, link: str = "", named:
     projects = [_line(p) for p in store.projects_of(me)]
     people = [p for p in store.people() if not p.erased]
     return page(
-        request, "admin.html", me, projects=projects, people=people, kinds=words.KINDS, link=link, link_name=named
-    )
+        request, "admin.html", me, projects=projects, people=people, kinds=words.KINDS, link=link, link_name=named,
+        tokens=store.every_api_token(me),
+    )  # fmt: skip
 
 
 def _line(project: Project) -> dict[str, Any]:
@@ -229,6 +230,13 @@ def settings_of(fields: FormData, old: ProjectSettings | None = None) -> Project
 def invite_admin(request: Request, me: Visitor, store: AtStore, fields: Form) -> Response:
     require_admin(me)
     return _admin(request, me, store, link=link_of(request, store.invite(me, project=None, role="admin")))
+
+
+@router.post("/admin/revoke")
+def revoke(request: Request, me: Visitor, store: AtStore, fields: Form) -> Response:
+    require_admin(me)
+    store.revoke_token(me, str(fields.get("token", "")))
+    return go("/admin")
 
 
 @router.post("/admin/reset")
