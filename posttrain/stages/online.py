@@ -258,7 +258,8 @@ def judged(judge: Judge, items: Sequence[Item], groups: Sequence[Sequence[Sample
         for i, group in zip(items, groups)
         for s in group
     ]
-    verdicts = asyncio.run(asked("judge", Weighed(judge, seconds=3600.0), flat)) if flat else []
+    patience = max(600.0, 60.0 * len(flat))
+    verdicts = asyncio.run(asked("judge", Weighed(judge, seconds=patience), flat)) if flat else []
     scores = iter(None if "abstained" in v.detail else v.score for v in verdicts)
     return [[next(scores) for _ in group] for group in groups]
 
