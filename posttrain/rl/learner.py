@@ -177,8 +177,8 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         self.batch, self.running = Batch(*state["batch"]), Running(**state["running"])
         self._set_rows(**state["rows"])
-        for name in KEPT:
-            setattr(self, name, state[name])
+        for name in KEPT:  # a checkpoint of an earlier version may lack one
+            setattr(self, name, state.get(name, getattr(self, name)))
         if self.critic:
             self.critic.restore(state["critic"])
 
