@@ -28,7 +28,10 @@ def gamed(places, out, action, gold=(0.5, 0.9, 0.1), **knobs):
     rewards_for_tests.SAID[:] = gold
     said = []
     _, log = run(
-        places, out, said=said, **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off"}} | knobs)
+        places,
+        out,
+        said=said,
+        **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off", "kl_frontier": "off"}} | knobs),
     )
     return load_file(out / "model.safetensors"), log, said
 

@@ -161,7 +161,7 @@ def test_a_gamed_reward_is_stopped_and_the_best_weights_come_back(places, tmp_pa
         gold={"type": "regex", "pattern": "^[^a-m ]", "weight": 1.0}, health={"reward_hacking": "stop"},
         rewards=EARLY,
     )  # fmt: skip
-    assert log[-1]["fired"] == ["reward_hacking"] and log[-1]["step"] < 40
+    assert "reward_hacking" in log[-1]["fired"] and log[-1]["step"] < 40
     assert any("back to the best checkpoint" in line for line in said)
     best = max((e for e in log if "held_gold" in e), key=lambda e: e["held_gold"])
     assert best["held_gold"] > log[-1]["held_gold"]
