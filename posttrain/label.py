@@ -17,7 +17,7 @@ from posttrain import listen
 from posttrain.errors import UserError, nearest
 from posttrain.files import records
 from posttrain.rows import Message, Messages, Prompt, digest
-from posttrain.store import SYSTEM, Candidate, Missing, ProjectSettings, TaskItem, read_items
+from posttrain.store import SYSTEM, Candidate, Missing, ProjectSettings, TaskItem, leaks, read_items
 from posttrain.store.rows import ANSWERS
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def add(store: "Store", slug: str, items: Iterable[TaskItem], say: Say) -> None:
     say(
         f"items: {added:,} imported"
         + (f", {len(every) - len(new):,} were there already" if len(new) < len(every) else "")
+        + (f"; {leaky}" if (leaky := leaks.told(new)) else "")
     )
 
 

@@ -58,8 +58,8 @@ class Cursor:
 class Live(Protocol):
     """Rows that are made while training goes on (reinforcement learning): they go into the checkpoint too."""
 
-    pace: float  # the learning rate is multiplied with it
     stop: bool  # set by `after`: this step was the last, training ends on the best weights that evaluation has seen
+    rate: float  # share of the learning rate that the next step takes
 
     def state(self) -> Any: ...
 
@@ -147,7 +147,7 @@ def train(
             micro = next(batches)
             if before:
                 before(micro)
-            lr = lr_at(cursor.step, steps, optim) * (live.pace if live else 1.0)
+            lr = lr_at(cursor.step, steps, optim) * (live.rate if live else 1.0)
             entry = _step(model, master, rows, loss, micro, optim, lr, before, live)
             cursor.step += 1
             finite.check(cursor.step, entry, cursor.log, not_finite, progress.say)

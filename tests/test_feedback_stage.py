@@ -97,6 +97,8 @@ def test_the_artefact_stands_alone(whole):
     assert record.metrics["alpha.preference"] == pytest.approx(-0.479, abs=5e-4)
     assert found.problems() == [] and found.settings.title == "Which?" and len(found.items) == 28
     assert any(e.kind == "undo" for e in found.events)
+    card = (folder / "README.md").read_text()
+    assert "- config_name: pairs" in card and "path: train.jsonl" in card and record.identity["snapshot"] in card
 
 
 def test_identity_is_the_snapshot(home, whole):
@@ -240,7 +242,8 @@ def test_recipes_are_checked_before_any_work(tmp_path):
 def test_the_page_tells_of_the_votes(home, whole):
     page = report.write(home / "runs", "taste", "", whole, None, 0.0).read_text()
     snapshot = frozen.read(whole["votes"]).snapshot
-    for part in (snapshot.digest, snapshot.head_hash[:12], "alpha, which answer", "the answer shown first won"):
+    for part in (snapshot.digest, snapshot.head_hash[:12], "alpha, which answer", "the answer shown first won",
+                 "items with votes", "votes an item"):  # fmt: skip
         assert part in page, part
 
 

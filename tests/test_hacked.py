@@ -28,7 +28,10 @@ def gamed(places, out, action, gold=(0.5, 0.9, 0.1), **knobs):
     rewards_for_tests.SAID[:] = gold
     said = []
     _, log = run(
-        places, out, said=said, **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off"}} | knobs)
+        places,
+        out,
+        said=said,
+        **(GAMED | {"health": {"reward_hacking": action, "length_drift": "off", "kl_frontier": "off"}} | knobs),
     )
     return load_file(out / "model.safetensors"), log, said
 
@@ -74,13 +77,13 @@ def test_raise_kl_makes_staying_near_the_reference_dearer(places, tmp_path):
     assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
 
 
-def test_lower_lr_halves_the_learning_rate(places, tmp_path):
-    """Once it fires, and again after some rollouts at the earliest."""
+def test_lower_lr_makes_smaller_steps(places, tmp_path):
+    """x 0.5 from the step after it fires, again after some rollouts at the earliest; a critic's rate goes along."""
     weights, log, _ = gamed(places, tmp_path / "lower", "lower_lr", gold=(0.9, 0.1))
     rates = [e["lr"] for e in log if "lr" in e]
-    first = rates[0]
-    assert rates[:2] == [first] * 2 and rates[2:7] == pytest.approx([first / 2] * 5)
-    assert rates[7:] == pytest.approx([first / 4] * 5)
+    assert rates == pytest.approx([5e-3] * 2 + [2.5e-3] * 5 + [1.25e-3] * 5)
+    (alarm,) = [e["alarms"] for e in log if "alarms" in e]
+    assert alarm["reward_hacking"].endswith("(the learning rate was lowered)")
     assert not same(weights, gamed(places, tmp_path / "warn", "warn", gold=(0.9, 0.1))[0])
 
 

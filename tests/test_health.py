@@ -22,9 +22,14 @@ def evaluations(*pairs, error=0.01):
     return [{"held_reward": r, "held_gold": g, "held_gold_error": error} for r, g in pairs]
 
 
+def distances(*pairs, error=0.05):
+    return [{"held_kl": k, "held_reward": r, "held_reward_error": error} for k, r in pairs]
+
+
 SICK = {
     "flat_reward": rollouts(3, reward=lambda i: 0.0, reward_std=lambda i: 0.0, flat=lambda i: 1.0),
     "reward_hacking": evaluations((0.3, 0.5), (0.5, 0.6), (0.9, 0.2)),
+    "kl_frontier": distances((0.0, 0.2), (2.0, 0.5), (4.0, 0.55), (9.0, 0.4)),
     "length_drift": rollouts(length=lambda i: 20 + 10 * i),
     "repetition_collapse": rollouts(distinct=lambda i: 0.98 - 0.06 * i),
     "entropy_collapse": rollouts(entropy=lambda i: 2.0**-i, reward=lambda i: 0.3, spread=lambda i: 0.3 * 0.5**i),
@@ -43,6 +48,11 @@ def test_every_detector_has_its_disease_here():
 def test_it_fires_on_its_disease_and_on_no_other(detector):
     assert detector(SICK[detector.__name__])
     healthy = [rollouts(n) for n in (1, 3, 8, 12)] + [evaluations((0.3, 0.5)), evaluations((0.3, 0.5), (0.6, 0.55))]
+    healthy += [
+        distances((0.0, 0.2), (2.0, 0.4), (5.0, 0.5), (9.0, 0.35)),
+        distances((0.0, 0.2), (3.0, 0.5), (5.0, 0.4)),
+    ]
+    healthy += [distances((0.0, 0.2), (2.0, 1.0), (6.0, 1.0), error=0.0)]  # all answers are right: nothing to gain
     assert [detector(h) for h in healthy] == [""] * len(healthy)
 
 
@@ -69,6 +79,16 @@ def test_gold_may_fall_within_its_error_or_together_with_the_reward():
 def test_certain_because_it_has_learned_is_no_collapse():
     learned = rollouts(entropy=lambda i: 2.0**-i, reward=lambda i: min(1.0, 0.2 * i), spread=lambda i: 0.3 * 0.5**i)
     assert health.entropy_collapse(learned) == ""
+
+
+def test_the_frontier_is_golds_where_there_is_gold():
+    """The reward rises, gold falls by more than an error while KL doubles; without gold the same run is fine."""
+    run = [
+        e | {"held_gold": g, "held_gold_error": 0.03}
+        for e, g in zip(distances((0, 0.2), (2, 0.5), (5, 0.9)), (0.3, 0.5, 0.4))
+    ]
+    assert "KL went from 2.0 to 5.0 nats an answer and the gold score from 0.500 to 0.400" in health.kl_frontier(run)
+    assert health.kl_frontier([{k: v for k, v in e.items() if "gold" not in k} for e in run]) == ""
 
 
 def test_actions_and_patience():

@@ -169,6 +169,25 @@ def test_kl_in_the_reward(folder):
     assert work.news["kl_answer"] == pytest.approx(float(k1.sum()) / 2, rel=1e-4)
 
 
+def test_what_a_step_earned_is_credited_from_there(folder):
+    """Returns without discount: 1 + 0.5 up to the step, 0.5 behind; the sum, and so a group's credit, is as before."""
+    model = load_model(folder, FP32, train=False)
+    groups = made_groups(model, prompts=1, n=2)
+    sizes = [len(s.ids) for s in groups[0].samples]
+    longer = sizes.index(max(sizes))
+    start, n = sum(sizes[:longer]), sizes[longer]
+    assert n > 2
+    groups[0].reward = [1.5 * (j == longer) for j in range(2)]
+    groups[0].steps = {longer: [(1, 1.0)]}
+    knobs = {"type": "reinforce++", "credit": {"whiten": False}, "kl": {"where": "none"}}
+    work = learner(model, groups, knobs)
+    next(work.batches())
+    assert work.batch.columns["adv"][0][start:][:n].tolist() == pytest.approx([1.5, 1.5] + [0.5] * (n - 2))
+    work = learner(model, groups, {"type": "dr_grpo"})
+    next(work.batches())
+    assert work.batch.columns["adv"][0][start:][:n].tolist() == pytest.approx([0.75] * n)
+
+
 def test_the_kl_controller_by_hand(folder):
     """Target 2: a KL of 2.2 is 10% too much, coef x 1.01; a KL of 20 counts as 20%, x 1.02; none at all x 0.98."""
     model = load_model(folder, FP32, train=False)
@@ -177,6 +196,24 @@ def test_the_kl_controller_by_hand(folder):
         before = work.coef
         work._steer(kl)
         assert work.coef == pytest.approx(before * factor)
+
+
+def test_the_price_of_entropy_by_hand(folder):
+    """Target 1 nat: 0.005 dearer for each rollout below it, cheaper above it, never below 0; it is in the loss."""
+    model = load_model(folder, FP32, train=True)
+    work = learner(model, made_groups(model), {"type": "dr_grpo", "entropy_target": 1.0})
+    for entropy, price in ((0.5, 0.005), (0.9, 0.01), (1.2, 0.005), (2.0, 0.0), (2.0, 0.0), (None, 0.0)):
+        work._reprice(entropy)
+        assert work.bonus == pytest.approx(price)
+    next(work.batches())
+    assert work.news["entropy_coef"] == 0
+    free = float(work.loss([0], 10.0)[0].detach())
+    work.bonus = 0.3
+    scalar, facts = work.loss([0], 10.0)
+    assert float(scalar.detach()) == pytest.approx(free - 0.3 * facts["entropy"][0] / 10.0, rel=1e-4)
+    fixed = learner(model, made_groups(model), {"type": "dr_grpo", "entropy": 0.02})
+    fixed._reprice(0.1)
+    assert fixed.bonus == 0.02
 
 
 def test_unfinished_answers_can_be_masked(folder):

@@ -10,6 +10,7 @@ import time
 import pytest
 import tiny
 import yaml
+from endpoint import chat, endpoint
 
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered, Rule
@@ -79,8 +80,27 @@ def test_every_sample_is_judged_with_what_its_item_says():
     rule = Rule(lambda a: seen.append(a) or 0.5)
     assert judged(rule, [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]]) == [[0.5, 0.5], [0.5]]
     assert [a.answer for a in seen] == ["a", "b", "c"] and seen[0].truth == {"answer": "7", "ended": "stop"}
-    with pytest.raises(UserError, match="3 answers and returned 2"):
+    with pytest.raises(UserError, match="gave 2 scores for 3 answers"):
         judged(Short(), [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]])
+
+
+def test_language_models_and_functions_judge_too():
+    """The same words as a reward of the rl stage; a judge that fails is one message; abstentions prefer nothing."""
+    groups = [[sample("a"), sample("abc")]]
+
+    def made(**knobs):
+        return OnlinePreference(policy="p", judge=knobs).judge.bind()(None, None)
+
+    assert judged(made(type="function", path="rewards_for_tests:letters"), [ITEM], groups) == [[1.0, 3.0]]
+    assert judged(made(type="function", path="rewards_for_tests:halves"), [ITEM], groups) == [[None, 4.0]]
+    for name, said in (("breaks", "the judge failed: ZeroDivisionError"), ("not_a_number", "the judge gave nan")):
+        with pytest.raises(UserError, match=said):
+            judged(made(type="function", path=f"rewards_for_tests:{name}"), [ITEM], groups)
+    with endpoint(lambda path, body, number: chat("9" if "abc" in str(body) else "3")) as server:
+        found = judged(made(type="llm", url=server.url, model="j", log_probs=False, tries=1), [ITEM], groups)
+    assert found == [pytest.approx([2 / 9, 8 / 9])]
+    with_source = OnlinePreference(policy="p", judge={"type": "function", "path": "rewards_for_tests:letters"})
+    assert set(with_source.identity()) == {"prompts", "judge"}
 
 
 def test_before_and_after_by_hand():

@@ -302,7 +302,7 @@ def test_a_loss_without_soft_labels_sees_no_ties_and_the_better_answer_first():
 def test_soft_labels_and_margins_are_rows_of_their_own():
     from posttrain.errors import UserError
     from posttrain.rows import Message
-    from posttrain.stages.preference import check
+    from posttrain.stages.preference import check, unread
 
     row = {"prompt": [Message(role="user", content="x")], "chosen": Message(role="assistant", content="a"),
            "rejected": Message(role="assistant", content="b")}  # fmt: skip
@@ -310,3 +310,8 @@ def test_soft_labels_and_margins_are_rows_of_their_own():
         with pytest.raises(UserError, match="no pair has any"):
             check(loss, [Pair(**row)])
         check(loss, [Pair(**row), Pair(**row, **{field: 0.7})])
+    sure = [Pair(**row), Pair(**row, margin=2.0)]
+    assert unread("dpo", sure) == "" and unread("soft", [Pair(**row, soft=0.7)]) == ""
+    assert unread("dpo", [*sure, Pair(**row, soft=0.7), Pair(**row, soft=1.0)]) == (
+        "1 of 4 pairs have soft labels; dpo takes each order as certain, soft reads them"
+    )

@@ -264,6 +264,32 @@ def test_reward_and_gold_over_kl(nodes):
     assert training.over_optimisation(collect.Training(node, bare, {}, [], [])) == []
 
 
+def test_what_reinforcement_learning_logs_is_drawn_and_alarms_are_told(nodes):
+    """Everything that design asks of an RL step has a curve; each detector is told once, with how often it fired."""
+    node = next(n for n in nodes if n.record.makes == "policy")
+    drawn = {k for _, _, wanted, _ in training.CURVES for k, _ in wanted}
+    asked = "reward reward_std kl_k1 kl_k3 entropy clipped ratio_max ratio_min length stopped unique distinct explained"
+    assert drawn >= {*asked.split(), "spread", "mismatch", "doubt", "held_gold"}
+    log = [{"step": s, "rollout": s - 1, "spread": 0.1 * s, "reward.a": s, "reward.b": -s} for s in (1, 2, 3)]
+    log[1] |= {"fired": ["length_drift"], "alarms": {"length_drift": "answers went from 5 to <11> tokens"}}
+    log[2] |= {"fired": ["length_drift"]}
+    found = training.curves(collect.Training(node, log), 0)
+    assert found.alarms == ["length drift, first after step 2, in 2 rollouts of 3: answers went from 5 to <11> tokens"]
+    titles = [title for title, _ in found.plots]
+    assert "Spread of the rewards" in titles and "What each judge gave, unweighted" in titles
+    quiet = training.curves(collect.Training(node, [{k: v for k, v in log[0].items() if k != "reward.b"}] * 2), 0)
+    assert quiet.alarms == [] and "What each judge gave, unweighted" not in [title for title, _ in quiet.plots]
+
+
+def test_the_gain_of_more_samples_is_drawn(nodes, tmp_path):
+    node = next(n for n in nodes if n.record.makes == "demos")
+    (tmp_path / "gain.json").write_text('{"best_of": {"1": 0.2, "2": 0.35, "3": 0.4}, "kl": [0.0, 0.19, 0.43]}')
+    ((title, svg),) = data.gain(lineage.Node(tmp_path, node.record))
+    assert title == "Expected best score of k answers" and "optimiser step" not in svg
+    (tmp_path / "gain.json").write_text('{"best_of": {"1": 0.2}}')
+    assert data.gain(lineage.Node(tmp_path, node.record)) == [] == data.gain(node)
+
+
 def test_plots_take_their_colours_from_the_page():
     svg = plots.curves("a", 'x "y" <z>', [plots.Line("l", [0, 1], [1.0, 2.0])])
     assert "var(--s1)" in svg and "#0a0a0" not in svg and "#01010" not in svg

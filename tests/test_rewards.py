@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from posttrain.errors import UserError
 from posttrain.judge.base import Answered
+from posttrain.rl import rewards
 from posttrain.rl.rewards import AnyReward, source_identity
 from posttrain.rows import Message
 
@@ -71,6 +72,17 @@ def test_json_schema(answer, expected):
 def test_maths(answer, expected):
     pytest.importorskip("math_verify")
     assert score({"type": "maths"}, answer, answer="1/2") == expected
+
+
+def test_a_pattern_that_takes_for_ever_is_one_message(monkeypatch):
+    monkeypatch.setattr(rewards, "PATIENCE", 0.2)
+    schema = {"type": "string", "pattern": "^(a+)+$"}
+    for knobs, answer in (
+        ({"type": "regex", "pattern": "^(a+)+$"}, "a" * 40 + "!"),
+        ({"type": "json_schema", "fit": schema}, '"' + "a" * 40 + '!"'),
+    ):
+        with pytest.raises(UserError, match=r"took more than 0.2 s on one answer"):
+            score(knobs, answer)
 
 
 def test_a_weight_is_kept_beside_the_knobs():

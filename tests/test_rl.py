@@ -58,7 +58,7 @@ def run(places, out, *, said=None, **knobs):
 def test_every_algorithm_learns(places, tmp_path, name):
     """A third of random answers begins as wanted; after twenty rollouts of 32 answers most do, held-out prompts too."""
     metrics, log = run(places, tmp_path, algorithm={"type": name}, steps=24)
-    rewards = [e["reward"] for e in log if "reward" in e]
+    rewards = [e["reward.early"] for e in log if "reward.early" in e]  # without what the row takes off for length
     assert sum(rewards[:3]) / 3 < 0.45 and sum(rewards[-4:]) / 4 > 0.65
     assert metrics["reward_last"] > metrics["reward_first"]
     last = log[-1]
@@ -161,7 +161,7 @@ def test_a_gamed_reward_is_stopped_and_the_best_weights_come_back(places, tmp_pa
         gold={"type": "regex", "pattern": "^[^a-m ]", "weight": 1.0}, health={"reward_hacking": "stop"},
         rewards=EARLY,
     )  # fmt: skip
-    assert log[-1]["fired"] == ["reward_hacking"] and log[-1]["step"] < 40
+    assert "reward_hacking" in log[-1]["fired"] and log[-1]["step"] < 40
     assert any("back to the best checkpoint" in line for line in said)
     best = max((e for e in log if "held_gold" in e), key=lambda e: e["held_gold"])
     assert best["held_gold"] > log[-1]["held_gold"]
@@ -192,10 +192,13 @@ def test_several_rewards_and_dynamic_sampling(places, tmp_path):
     ("knobs", "message"),
     [
         ({"sampling": {"top_p": 0.9}}, "top_p, top_k or min_p"),
+        ({"sampling": {"repetition_penalty": 1.1}}, "a repetition_penalty"),
         ({"sampling": {"temperature": 0}}, "greedy answers"),
         ({"group": 1}, "one is not enough"),
         ({"minibatches": 9}, "more minibatches than prompts"),
         ({"algorithm": {"type": "dapo"}, "health": {"length_drift": "raise_kl"}}, "KL that costs something"),
+        ({"health": {"reward_hacking": "stop"}, "eval_every": 2}, "gold judge says .* there is none"),
+        ({"health": {"reward_hacking": "stop"}, "gold": {"type": "length"}}, "no evaluation between first and last"),
         ({"algorithm": {"type": "grpo", "kl": {"estimator": "k1"}}}, "gradient of k1 in the loss is 0"),
         ({"algorithm": {"type": "ppo", "critic": None}}, "credit gae needs a critic"),
         ({"algorithm": {"type": "grpo", "critic": {}}}, "credit gae needs a critic"),
@@ -207,6 +210,24 @@ def test_several_rewards_and_dynamic_sampling(places, tmp_path):
 def test_settings_that_cannot_work_are_refused(knobs, message):
     with pytest.raises((UserError, ValidationError), match=message):
         stage(**knobs)
+
+
+def test_dapo_is_its_whole_row():
+    """Overlong shaping with the paper's numbers, unless the recipe says otherwise; other rows have none."""
+    for algorithm in ({"type": "dapo"}, stage(algorithm={"type": "dapo"}).algorithm):
+        s = stage(algorithm=algorithm, sampling={"max_new": 40}).shaping
+        assert (s.penalty, s.buffer) == (1.0, 8)
+    assert stage(algorithm={"type": "dapo"}, shaping={"penalty": 0.2}).shaping.buffer == 0
+    assert stage(algorithm={"type": "dapo"}, shaping={}).shaping.penalty == 0
+    assert stage().shaping.penalty == 0 and stage(algorithm={"type": "ppo"}).shaping.buffer == 0
+
+
+def test_a_gold_judge_without_held_out_prompts_is_said(places, tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "train.jsonl").write_text((places[1] / "train.jsonl").read_text())
+    said = []
+    run((places[0], tmp_path / "bare"), tmp_path / "out", said=said, steps=1, gold={"type": "length"})
+    assert any("no prompt is held out, so nothing is evaluated" in line for line in said)
 
 
 def test_a_prompt_without_room_for_an_answer(places, tmp_path):

@@ -9,7 +9,7 @@ from posttrain.errors import UserError
 from posttrain.judge.base import Answered, Rule
 from posttrain.rl.asks import Asks
 from posttrain.rl.rewards import AnyReward
-from posttrain.rl.rollout import Ask, Shaping, Weighed, alone, answered, collect, verdicts
+from posttrain.rl.rollout import Ask, Episode, Shaping, Weighed, alone, answered, collect, verdicts
 from posttrain.rows import Message, Sample
 from posttrain.sampler import Sampling, Scripted
 
@@ -51,6 +51,26 @@ def test_rewards_are_weighed_sums():
 def test_a_judge_that_fails_is_one_clear_message(path, message):
     with pytest.raises(UserError, match=message):
         groups_of({"r": judge(path)}, ["hm"])
+
+
+def test_process_rewards_stand_where_they_were_earned():
+    """Letters are tokens: the first word ends with token 2, the whole with token 6; weighed; a turn counts on."""
+    text_of = lambda ids: "".join(map(chr, ids))  # noqa: E731
+    ids = tuple(map(ord, "abc def"))
+    plain = Sample(text="abc def", ids=ids, logps=(0.0,) * 7, ended="stop")
+    talk = Episode(
+        text="abc def", ids=(1, 2, 9, *ids), logps=(0.0,) * 10, ended="stop", said=(), turns=(2, 7),
+        spoken=(True, True, False, *(True,) * 7),
+    )  # fmt: skip
+
+    async def draw(asks, n, how):
+        return [[plain, talk]]
+
+    judges = {"r": judge("by_step", weight=2.0)}
+    found = answered([ask("a")], draw, judges, n=2, how=HOW, shaping=Shaping(), text_of=text_of)
+    (group,) = asyncio.run(found)
+    assert group.reward == [1.5, 1.5] and group.scores["r"] == [0.75, 0.75]
+    assert group.steps == {0: [(2, 1.0), (6, 0.5)], 1: [(4, 1.0), (8, 0.5)]}
 
 
 def test_a_judge_that_takes_too_long():

@@ -14,9 +14,9 @@ from scipy import stats
 from posttrain.errors import UserError
 from posttrain.render import Chat, load_chat
 from posttrain.rows import Sample
-from posttrain.sampler import Sampling, Scripted, forward
-from posttrain.sampler.cache import AREA, Batched, passes
-from posttrain.sampler.choose import choose, log_probs, uniforms
+from posttrain.sampler import Sampling, Scripted, cache, forward
+from posttrain.sampler.cache import AREA, Batched, Reading, families, passes
+from posttrain.sampler.choose import choose, log_probs, penalised, uniforms
 from posttrain.sampler.local import Local
 from posttrain.sampler.text import shown, stop_at
 
@@ -134,6 +134,35 @@ def test_log_probs_are_those_of_transformers(setting: dict[str, Any]) -> None:
     torch.testing.assert_close(log_probs(logits, Sampling(**setting)), warped(logits, Sampling(**setting)))
 
 
+def test_a_repetition_penalty_is_that_of_generate(chat: Chat) -> None:
+    """Greedy, token for token beside transformers, and it changes what is said; company does not matter."""
+    hf, how = tiny.model("llama"), Sampling(max_new=12, temperature=0, repetition_penalty=1.8)
+    rows = draw(hf, chat, prompts(), 2, how, batch=3)
+    for prompt, row in zip(prompts(), rows):
+        out = hf.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+            max_new_tokens=12, eos_token_id=list(chat.stop_ids), pad_token_id=3, repetition_penalty=1.8,
+        )  # fmt: skip
+        assert [s.ids for s in row] == [tuple(out[0, len(prompt) :].tolist())] * 2
+    assert ids(rows) != ids(draw(hf, chat, prompts(), 2, how.model_copy(update={"repetition_penalty": 1.0})))
+
+
+def test_log_probs_under_a_repetition_penalty_are_those_drawn_from(chat: Chat) -> None:
+    """Each token rescored with transformers' processors over everything before it; by hand: 2 / 1.5, -2 x 1.5."""
+    hf = tiny.model("qwen3", seed=1)
+    how = Sampling(max_new=10, temperature=0.7, top_p=0.9, repetition_penalty=1.5)
+    penalty = transformers.RepetitionPenaltyLogitsProcessor(1.5)
+    for prompt, row in zip(prompts(), draw(hf, chat, prompts(), 2, how, batch=5)):
+        for s in row:
+            for n, (token, logp) in enumerate(zip(s.ids, s.logps)):
+                before = torch.tensor([[*prompt, *s.ids[:n]]])
+                with torch.no_grad():
+                    logits = penalty(before, hf(before).logits[:, -1])
+                assert float(warped(logits, how)[0, token]) == pytest.approx(logp, abs=1e-4)
+    made = penalised(torch.tensor([[2.0, -2.0, 1.0]]), [[0, 1, 1]], how)
+    assert made[0].tolist() == pytest.approx([2 / 1.5, -3.0, 1.0])
+
+
 def test_truncation_by_hand() -> None:
     """p = .5 .25 .125 .125. top_p .7 keeps .5 and .25 (.75 reaches it): 2/3, 1/3. top_k 3 meets a tie: all four stay.
 
@@ -204,6 +233,41 @@ def test_a_prompt_is_read_once(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Batched, "read", lambda self, ps: seen.extend(map(len, ps)) or read(self, ps))
     draw(tiny.model(), chat, prompts((5, 12, 3)), 5, HOW, batch=4)
     assert sorted(seen) == [3, 5, 12]
+
+
+def test_families_by_hand() -> None:
+    """Twenty tokens alike are read once, also of equal prompts; fifteen are not worth it; nothing else is joined."""
+    head, other = list(range(100, 120)), list(range(200, 215))
+    asked = [[*head, 1], [7], [*other, 1], [*head, 2, 3], [*other, 2], [*head, 1], head]
+    assert families(asked) == [(19, [0, 3, 5, 6]), (0, [1]), (0, [2]), (0, [4])]
+    deep = [[*head, *head, *head, n] for n in (1, 2, 3)]
+    assert families([*deep, [*head, 900]]) == [(60, [0, 1, 2]), (0, [3])]  # 20 for all four would read more tokens
+    assert families([[1], [1]]) == [(0, [0]), (0, [1])] and families([head]) == [(0, [0])]
+
+
+@pytest.mark.parametrize("kind", list(tiny.CONFIGS))
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_what_prompts_begin_with_alike_is_read_once(
+    kind: str, kernels: str, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer tokens pass through the model; logits, answers and log-probs are those of each prompt read by itself."""
+    if kernels == "off":
+        monkeypatch.setattr(cache.kernels, "fits", lambda q: False)
+    hf = tiny.model(kind)
+    head, *tails = prompts((40, 1, 5, 9, 30))
+    asked = [head + tail for tail in tails] + [head + tails[0], tails[3]]
+    assert Reading(asked, torch.device("cpu")).tokens < sum(map(len, asked)) - 3 * 40
+    engine = Batched(hf, 8, 128)
+    with torch.no_grad():
+        together, alone = engine.read(asked), [engine.read([p])[0] for p in asked]
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a.logits_V, b.logits_V, atol=2e-5, rtol=1e-4)
+    how = Sampling(max_new=8, seed=3)
+    whole, oracle = (asyncio.run(Local(hf, chat, engine=e).sample(asked, 2, how)) for e in ("batched", "plain"))
+    assert ids(whole) == ids(oracle)
+    for row, other in zip(whole, oracle):
+        for a, b in zip(row, other):
+            assert a.logps == pytest.approx(b.logps, abs=1e-4)
 
 
 def test_passes_are_bounded() -> None:

@@ -22,6 +22,9 @@ QUICK = Bounds(seconds=1.5)
         ("print(1 + 1)", "passed", "2"),
         ("assert 1 == 2", "failed", "AssertionError"),
         ("raise SystemExit(3)", "failed", ""),
+        ("print('so far', end=''); raise SystemExit(0)", "failed", "so far"),
+        ("import os; os._exit(0)", "failed", ""),
+        ("print('no line', end='')", "passed", "no line"),
         ("import time; time.sleep(60)", "timeout", ""),
         ("while True: pass", "timeout", ""),
         ("x = 'x' * 10**10", "memory", "MemoryError"),
@@ -73,6 +76,8 @@ def test_code_reward_is_the_share_of_tests_that_pass():
     tests = ["assert double(2) == 4", "assert double(3) == 7"]
     assert asyncio.run(_score(answer, tests)) == 0.5
     assert asyncio.run(_score("no code at all", tests)) == 0
+    assert asyncio.run(_score("def double(x):\n    return 0\nexit(0)", tests)) == 0  # tests that never ran
+    assert asyncio.run(_score("import os\nos._exit(0)", tests)) == 0
 
 
 def test_without_namespaces_it_refuses(monkeypatch):

@@ -37,7 +37,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 SETTINGS = [
     {}, {"temperature": 0}, {"temperature": 0.6, "top_p": 0.9, "top_k": 40, "min_p": 0.01},
-    {"stop": ("e", "an"), "max_new": 40},
+    {"stop": ("e", "an"), "max_new": 40}, {"repetition_penalty": 1.6, "temperature": 0.8, "top_k": 20},
 ]  # fmt: skip
 
 

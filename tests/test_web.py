@@ -246,7 +246,7 @@ def test_bodies_have_a_limit(store, bea):
     lea = Browser(store, "lea", limit=1000, import_limit=3000)
     line = json.dumps({"prompt": "p", "answers": ["a", "b" * 1500]}) + "\n"
     send = {"headers": {"x-csrf-token": lea.csrf()}}
-    assert lea.http.post("/api/v1/projects/pair/items", content=line, **send).json() == {"added": 1}
+    assert lea.http.post("/api/v1/projects/pair/items", content=line, **send).json() == {"added": 1, "leaks": []}
     assert lea.http.post("/api/v1/projects/pair/items", content=line * 2, **send).status_code == 413
     assert Browser(store, limit=1000).http.post("/api/v1/projects/pair/items", content=line).status_code == 413
 
@@ -523,6 +523,53 @@ def test_import_tells_file_line_and_field(store):
     assert len(store.items("pair")) == 31
 
 
+def test_an_import_says_which_answers_name_their_model(store):
+    lea = Browser(store, "lea")
+    rows = [{"id": f"as-{n}", "prompt": "Who?", "answers": [f"As Claude, I say {n}.", "Nobody."]} for n in range(4)]
+    rows.append({"id": "plain", "prompt": "Who?", "answers": ["Somebody.", "Nobody."]})
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    html = upload(lea, text.encode()).text
+    assert "5 items imported; an answer seems to name its model in as-0, as-1, as-2 and 1 more." in html
+    send = {"headers": {"x-csrf-token": lea.csrf(), "content-type": "application/x-ndjson"}}
+    again = text.replace('"as-', '"again-').replace('"plain"', '"plain2"')
+    told = lea.http.post("/api/v1/projects/pair/items", content=again, **send).json()
+    assert told == {"added": 5, "leaks": ["again-0", "again-1", "again-2", "again-3"]}
+
+
+def test_a_lead_changes_settings_on_the_page(store):
+    """The form holds what there is; empty means the default; what is not in the form stays, kind and seed too."""
+    lea = Browser(store, "lea")
+    before = store.project("pair").settings
+    html = lea.get("/p/pair/manage").text
+    shown = {
+        name: re.search(rf'name="{name}" value="([^"]*)"', html) for name in ("title", "labels_per_item", "gold_share")
+    }
+    assert all(found and found.group(1) == escape(str(getattr(before, name))) for name, found in shown.items())
+    fields = {
+        "title": "Which helps?", "instructions": "Read both.", "labels_per_item": "2", "max_labels": "4",
+        "per_person_cap": "", "gold_share": "", "lease_seconds": "90", "order": "active", "kind": "demo", "seed": "9",
+    }  # fmt: skip
+    assert "Settings changed." in lea.post("/p/pair/settings", fields).text
+    found = store.project("pair").settings
+    assert found == before.model_copy(
+        update={
+            "title": "Which helps?", "instructions": "Read both.", "labels_per_item": 2, "max_labels": 4,
+            "per_person_cap": None, "gold_share": 0.1, "lease_seconds": 90, "order": "active",
+        }
+    )  # fmt: skip
+    assert "items come at random" not in lea.get("/p/pair/manage").text  # these items name their models
+    store.create_project(SYSTEM, "bare", before.model_copy(update={"order": "active"}))
+    two = (Candidate(text="one"), Candidate(text="another"))
+    store.add_items(SYSTEM, "bare", [TaskItem(id="x", prompt=(Message(role="user", content="Why?"),), answers=two)])
+    assert "items come at random" in Browser(store, "ada").get("/p/bare/manage").text
+    for wrong in ({"labels_per_item": "0"}, {"gold_share": "2"}, {"max_labels": "1"}, {"lease_seconds": "soon"}):
+        answer = lea.post("/p/pair/settings", fields | wrong)
+        assert answer.status_code == 422 and next(iter(wrong)) in answer.text, wrong
+    assert store.project("pair").settings == found
+    for name in ("bea", "vera"):
+        assert Browser(store, name).post("/p/pair/settings", fields).status_code == 403
+
+
 def test_a_lead_invites_and_changes_roles(store):
     lea = Browser(store, "lea")
     link = re.search(r'value="(http://[^"]+/join/[^"]+)"', lea.post("/p/pair/invite", {"role": "viewer"}).text)
@@ -559,6 +606,37 @@ def test_an_administrator_makes_a_project_and_erases_a_person(store):
     assert Browser(store).post("/sign-in", {"name": "bea", "password": PASSWORD}, page="/sign-in").status_code == 403
 
 
+def test_a_link_for_a_new_password(store, bea):
+    """Whoever opens it sets a password for the account it was made for, whatever name is sent along, and once."""
+    ada, who = Browser(store, "ada"), person(store, "bea")
+    assert bea.post("/admin/reset", {"person": who.id}).status_code == 403
+    html = ada.post("/admin/reset", {"person": who.id}).text
+    link = re.search(r'value="http://[^"]+(/join/[^"]+)" aria-label="Link for a new password"', html).group(1)
+    for reader in (Browser(store), bea):  # signed in or not
+        form = reader.get(link).text
+        assert "Set a new password, bea." in form and 'type="text" name="name"' not in form
+    new = Browser(store)
+    short = new.post(link, {"name": "bea", "password": "short"}, page=link)
+    assert short.status_code == 422 and "Set a new password, bea." in short.text
+    done = new.post(link, {"name": "somebody else", "password": "another password"}, page=link)
+    assert done.status_code == 303 and "bea" in new.get("/account").text
+    assert Browser(store).get(link).status_code == 410  # used up
+    assert bea.get("/account").status_code == 303  # the old session is over
+    assert store.sign_in("bea", "another password")
+
+
+def test_a_dead_link_costs_no_hash(store, monkeypatch):
+    """Hashing a password takes a tenth of a second of processor time, which a stranger may not ask for."""
+    from posttrain.store import people
+
+    monkeypatch.setattr(people, "_hasher", lambda: pytest.fail("a password was hashed"))
+    client = Browser(store)
+    answer = client.post("/join/nothing", {"name": "x", "password": PASSWORD}, page="/sign-in")
+    assert answer.status_code == 410
+    body = {"invitation": "nothing", "name": "x", "password": PASSWORD}
+    assert client.http.post("/api/v1/join", json=body).status_code == 410
+
+
 def test_tokens_are_shown_once_and_revoked(store, bea):
     html = bea.post("/account/tokens", {"label": "my script"}).text
     secret = re.search(r'value="([\w-]{30,})" aria-label="API token"', html).group(1)
@@ -568,6 +646,17 @@ def test_tokens_are_shown_once_and_revoked(store, bea):
     assert script.get("/api/v1/me", headers=bearer).json()["name"] == "bea"
     bea.post("/account/revoke", {"token": store.api_tokens(person(store, "bea"))[0].id})
     assert script.get("/api/v1/me", headers=bearer).status_code == 401
+
+
+def test_an_administrator_sees_and_revokes_everybodys_tokens(store, bea):
+    ada, who = Browser(store, "ada"), person(store, "bea")
+    assert "Nobody has one" in ada.get("/admin").text
+    secret = store.api_token(who, "her script")
+    html = ada.get("/admin").text
+    assert "<td>bea</td><td>her script</td>" in html and secret not in html
+    (token,) = store.api_tokens(who)
+    assert bea.post("/admin/revoke", {"token": token.id}).status_code == 403
+    assert ada.post("/admin/revoke", {"token": token.id}).status_code == 303 and store.person_of_token(secret) is None
 
 
 def test_the_dashboard_is_worked_out_once_for_each_state(store):
@@ -581,6 +670,15 @@ def test_the_dashboard_is_worked_out_once_for_each_state(store):
     assert not re.search(r"\bbea\b", Browser(store, "vera").get("/p/pair/quality").text)  # viewers see pseudonyms
     vote(store, "bea")
     assert boards.of(store, project(), names=True) is not first
+
+
+def test_why_items_were_skipped_is_shown(store, bea):
+    lea = Browser(store, "lea")
+    assert "why items were skipped</dt><dd>–" in lea.get("/p/pair/quality").text
+    for reason in ("Not my language", "Broken or empty", "Broken or empty", "Upsetting"):
+        bea.post("/p/pair/skip", {"task": bea.task(), "skip": reason})
+    bea.post("/p/pair/undo")
+    assert "Broken or empty (2), Not my language (1)</dd>" in lea.get("/p/pair/quality").text
 
 
 def test_disagreements_are_shown_with_what_was_said(store):
@@ -628,6 +726,25 @@ def test_a_snapshot_exported_whole_verifies_without_the_store(store, tmp_path):
     assert found.snapshot.digest == name and found.problems() == []
 
 
+def test_a_data_set_for_hugging_face(store, tmp_path):
+    """A configuration for each kind of row that there is; the library, where it is, reads the rows of the files."""
+    lea, address = Browser(store, "lea"), "/api/v1/projects/pair/exports/dataset.zip"
+    assert lea.get(address).status_code == 422  # nothing to export yet
+    for _ in range(6):
+        vote(store, "bea")
+    with zipfile.ZipFile(io.BytesIO(lea.get(address).content)) as z:
+        assert set(z.namelist()) == {"README.md", "croissant.json", "pairs.jsonl"}
+        z.extractall(tmp_path / "set")
+    text = (tmp_path / "set" / "README.md").read_text()
+    assert text.startswith('---\npretty_name: "Project pair"\nconfigs:\n- config_name: pairs\n')
+    assert "\n---\n\n# Project pair\n" in text
+    rows = [Pair.model_validate_json(line) for line in (tmp_path / "set" / "pairs.jsonl").read_text().splitlines()]
+    assert rows and rows[0].chosen.content.startswith("answer 0")
+    library = pytest.importorskip("datasets", reason="datasets is not installed")
+    found = library.load_dataset(str(tmp_path / "set"), "pairs", cache_dir=str(tmp_path / "cache"))["train"]
+    assert [r["chosen"]["content"] for r in found] == [r.chosen.content for r in rows]
+
+
 def test_an_export_that_is_not_there_says_what_is(store):
     lea = Browser(store, "lea")
     wrong = lea.get("/api/v1/projects/pair/exports/thumbs.jsonl")
@@ -666,7 +783,7 @@ def test_the_whole_path_over_the_api(store):
     ada = call("POST", "/sign-in", json={"name": "ada", "password": PASSWORD})["token"]
     call("POST", "/projects", ada, json={"slug": "api", "kind": "pair", "title": "By API"})
     lines = "".join(json.dumps({"id": f"i{n}", "prompt": f"q{n}", "answers": ["yes", "no"]}) + "\n" for n in range(4))
-    assert call("POST", "/projects/api/items", ada, content=lines) == {"added": 4}
+    assert call("POST", "/projects/api/items", ada, content=lines)["added"] == 4
     invited = call("POST", "/projects/api/invitations", ada, json={"role": "annotator"})
     dan = call("POST", "/join", json={"invitation": invited["token"], "name": "dan", "password": PASSWORD})
     token = dan["token"]

@@ -6,7 +6,7 @@ Left out on purpose: reading them (collect.py), votes (votes.py).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posttrain.report import collect, votes, words
+from posttrain.report import collect, plots, votes, words
 from posttrain.report.lineage import Node
 from posttrain.report.page import Box, DataView
 
@@ -29,8 +29,18 @@ def data_view(d: collect.Data) -> DataView:
     return DataView(
         name=d.node.name, note=f"{d.rows + d.holdout:,} {d.node.record.makes}",
         counts=_top(d.categories, total), counts_title="Rows by category",
-        facts=facts, facts_title="Counts", boxes=boxes,
+        facts=facts, facts_title="Counts", boxes=boxes, plots=gain(d.node),
     )  # fmt: skip
+
+
+def gain(node: Node) -> list[tuple[str, str]]:
+    """What more samples of a prompt would be worth: the expected best score of k answers, over k."""
+    best = collect.read_json(node.folder / "gain.json").get("best_of") or {}
+    if len(best) < 2:
+        return []
+    line = plots.Line("best of k", [float(k) for k in best], list(best.values()), dots=True, noisy=False)
+    title = "Expected best score of k answers"
+    return [(title, plots.curves(f"gain{node.record.fingerprint}", f"{node.name}: {title}", [line], over="k"))]
 
 
 def decontamination(d: collect.Data) -> list[tuple[str, str]]:

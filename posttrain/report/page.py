@@ -97,6 +97,7 @@ class Curves:
     series: int
     note: str
     plots: Sequence[tuple[str, str]]
+    alarms: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class DataView:
     facts: Sequence[tuple[str, str]] = ()
     facts_title: str = ""
     boxes: Sequence[Box] = ()
+    plots: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

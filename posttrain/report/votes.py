@@ -28,8 +28,19 @@ def facts(node: Node) -> list[tuple[str, str]]:
     for key, name in (("position_bias", "the answer shown first won"), ("length_bias", "the longer answer won")):
         if report.get(key):
             found.append((name, interval(report[key], share=True)))
+    found += coverage(report.get("coverage") or {})
     seconds = (report.get("seconds") or {}).get("median")
     return found + ([("seconds a vote, median", f"{seconds:.0f}")] if seconds else [])
+
+
+def coverage(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How many items have votes, how many each, and which categories lack some."""
+    if not told.get("items"):
+        return []
+    many = ", ".join(f"{n} on {count:,}" for n, count in (told.get("votes_per_item") or {}).items())
+    found = [("items with votes", f"{told['with_votes']:,} of {told['items']:,}"), ("votes an item", many)]
+    short = [f"{name} {seen:,} of {n:,}" for name, (seen, n) in (told.get("by_category") or {}).items() if seen < n]
+    return found + ([("categories not covered whole", words.listed(short, 8))] if short else [])
 
 
 def interval(told: Mapping[str, Any] | None, *, share: bool = False) -> str:

@@ -70,7 +70,8 @@ class Algorithm(Part):
     """One row of the table. aggregate "constant" divides by answers x max_new, whatever the answers' lengths.
 
     resample: how many times more prompts may be asked to replace groups whose answers all have the same reward.
-    entropy: nats of loss for a nat of the policy's entropy. max_norm: of the gradient, 0 for any.
+    entropy: nats of loss for a nat of the policy's entropy. entropy_target: nats a token below which that price rises,
+    rollout by rollout, and above which it falls to 0; 0: it stays as it is. max_norm: of the gradient, 0 for any.
     """
 
     row: ClassVar[Knobs] = {}
@@ -84,6 +85,7 @@ class Algorithm(Part):
     correction: Correction | None = None
     resample: int = Field(default=0, ge=0, le=20)
     entropy: float = 0.0
+    entropy_target: float = Field(default=0.0, ge=0)
     max_norm: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="before")
@@ -152,7 +154,7 @@ class DrGrpo(Algorithm):
 class Dapo(Algorithm):
     """Clip higher, token mean over the step, groups without spread replaced, no KL: arXiv:2503.14476.
 
-    Its shaping of overlong answers is the stage's knob `shaping` (penalty and buffer).
+    Its shaping of overlong answers is the stage's knob `shaping`, which this row sets if the recipe does not.
     """
 
     row: ClassVar[Knobs] = {

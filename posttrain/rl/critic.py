@@ -1,7 +1,7 @@
 """The value model of PPO: what reward is still to come, before each token of an answer.
 
 `Trunk` is a linear layer on the policy's own hidden states. `Separate` is a model of its own, which starts from the
-policy's weights (or a reward model's) and a value of 0. Each has an optimiser of its own.
+policy's weights and a value of 0. Each has an optimiser of its own.
 Shapes: T tokens of a pack, N targets, D hidden size. Left out on purpose: the loss (objectives/value.py).
 """
 

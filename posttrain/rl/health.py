@@ -17,7 +17,7 @@ History = Sequence[Mapping[str, Any]]
 START = 3  # rollouts that say how the run began
 RECENT = 5  # rollouts that say how it is now
 RAISE = 1.5  # what raise_kl multiplies the price of KL with
-LOWER = 0.5  # what lower_lr multiplies the policy's learning rate with
+LOWER = 0.5  # what lower_lr multiplies the learning rates with
 
 
 def series(history: History, key: str) -> list[float]:
@@ -63,6 +63,27 @@ def reward_hacking(history: History, *, sure: float = 2.0) -> str:
     return (
         f"the gold judge fell from {best['held_gold']:.3f} to {now['held_gold']:.3f} while the reward rose from "
         f"{best['held_reward']:.3f} to {now['held_reward']:.3f}: the reward is being gamed"
+    )
+
+
+def kl_frontier(history: History, *, times: float = 2.0, nats: float = 2.0, sure: float = 1.0) -> str:
+    """The policy is `times` as far from the reference, by `nats` an answer and more, as at an evaluation whose gold
+    score (without a gold judge: held-out reward) was higher by `sure` standard errors: it has left the frontier of
+    reward over KL (arXiv:2210.10760, figure 1)."""
+    key = "held_gold" if any("held_gold" in e for e in history) else "held_reward"
+    held = [e for e in history if "held_kl" in e and key in e]
+    now = held[-1] if held else {}
+    near = [e for e in held[1:-1] if times * e["held_kl"] <= now["held_kl"] and now["held_kl"] - e["held_kl"] >= nats]
+    best = max(near, key=lambda e: e[key], default=None)
+    if best is None:
+        return ""
+    error = (best.get(f"{key}_error", 0.0) ** 2 + now.get(f"{key}_error", 0.0) ** 2) ** 0.5
+    if best[key] - now[key] <= max(sure * error, 1e-9):
+        return ""
+    what = "the gold score" if key == "held_gold" else "the held-out reward"
+    return (
+        f"KL went from {best['held_kl']:.1f} to {now['held_kl']:.1f} nats an answer and {what} from {best[key]:.3f} to "
+        f"{now[key]:.3f}: distance that buys less than nothing"
     )
 
 
@@ -127,20 +148,21 @@ def disagreement(history: History, *, times: float = 2.0) -> str:
 
 
 DETECTORS: tuple[Callable[[History], str], ...] = (
-    flat_reward, reward_hacking, length_drift, repetition_collapse, entropy_collapse, ratio_explosion, critic_failure,
-    sampler_mismatch, disagreement,
+    flat_reward, reward_hacking, kl_frontier, length_drift, repetition_collapse, entropy_collapse, ratio_explosion,
+    critic_failure, sampler_mismatch, disagreement,
 )  # fmt: skip
 
 
 class Health(BaseModel):
-    """What each detector does when it fires: off, warn, raise_kl (the price of KL x 1.5), lower_lr (the policy's
-    learning rate x 0.5), stop (and go back to the best checkpoint by the gold judge, or by the reward on held-out
-    prompts where there is no gold judge)."""
+    """What each detector does when it fires: off, warn, raise_kl (the price of KL x 1.5), lower_lr (learning rates x
+    0.5), stop (and go back to the best checkpoint by the gold judge, or by the reward on held-out prompts where there
+    is no gold judge). raise_kl and lower_lr act once in five rollouts, so that the last time can show its effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flat_reward: Action = "warn"
     reward_hacking: Action = "warn"
+    kl_frontier: Action = "warn"
     length_drift: Action = "warn"
     repetition_collapse: Action = "warn"
     entropy_collapse: Action = "warn"

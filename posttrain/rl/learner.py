@@ -35,8 +35,9 @@ from posttrain.train import Facts, Rows
 
 AGREE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats, mean over tokens
 # of the learner, in a checkpoint
-KEPT = ("rollout", "coef", "asked", "present", "history", "warned", "raised", "made", "ahead", "age", "pace")
+KEPT = ("rollout", "coef", "bonus", "rate", "asked", "present", "history", "warned", "acted", "made", "ahead", "age")
 STEER = 0.1  # K_beta of arXiv:1909.08593, section 2.2
+BONUS = 0.005  # by how much a rollout may change the price of entropy: arXiv:2505.22312, section 4
 Collect = Callable[[int], tuple[list[Group], dict[str, float]]]  # number of the rollout -> groups, facts
 
 
@@ -93,7 +94,7 @@ class Batch:
 
 
 class Learner:
-    """stop, after: the loop's. watch: called when a rollout has been learned from, with its last log entry."""
+    """stop, rate, after: the loop's. watch: called when a rollout has been learned from, with its last log entry."""
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class Learner:
         self.rows = Rows([], [], [])
         self.batch, self.running = Batch(), Running()
         self.rollout, self.coef, self.stop = 0, algorithm.kl.coef, False
+        self.bonus, self.rate = algorithm.entropy, 1.0  # price of entropy; share of the learning rates
         self.asked: dict[str, Any] = {}  # what `collect` knows of its prompts
         self.made, self.age = 0, 0  # rollouts made; rollouts that were learned from since the present one was made
         self.ahead: list[tuple[int, list[Group], dict[str, float]]] = []  # not learned from yet: (when, groups, facts)
@@ -119,8 +121,7 @@ class Learner:
         self.present: dict[str, Any] = {}  # the same rollout with what its updates said
         self.history: list[dict[str, Any]] = []  # of the rollouts and evaluations before
         self.warned: dict[str, str] = {}
-        self.raised = -RECENT
-        self.pace = 1.0  # what the learning rate is multiplied with
+        self.acted: dict[str, int] = {}  # action of `health` -> the rollout in which it was last taken
         self.tokens = 0.0  # targets of the present step: the denominator of the critic's loss
         self.share = 1.0  # of the present step: see Batch.shares
         self.most: dict[str, float] = {}
@@ -140,7 +141,7 @@ class Learner:
     def after(self, entry: dict[str, Any]) -> None:
         if finite.KEY not in entry:
             if self.critic:
-                entry["critic_norm"] = self.critic.step(1.0)
+                entry["critic_norm"] = self.critic.step(self.rate)
             parts = parallel.gather(self.most)  # a rank saw its own micro-batches only
             entry |= {k: (max if k == "ratio_max" else min)(p[k] for p in parts if k in p) for k in parts[0]}
         entry |= self.news
@@ -148,6 +149,7 @@ class Learner:
         self.news = {}
         if not self.batch.queue:  # the rollout has been learned from
             self.history.append(self.present)
+            self._reprice(self.present.get("entropy"))
             self.present = {}
             self.watch(self, entry)
 
@@ -158,12 +160,11 @@ class Learner:
         if self.critic:
             self.critic.master.drop()
 
-    def may_act(self) -> bool:
-        """Whether KL's price or the learning rate may be changed: once in a few rollouts, so that the last time can
-        show its effect."""
-        if self.rollout - self.raised < RECENT:
+    def may(self, action: str) -> bool:
+        """Whether `health` may do this now: once in a few rollouts, so that the last time can show its effect."""
+        if self.rollout - self.acted.get(action, -RECENT) < RECENT:
             return False
-        self.raised = self.rollout
+        self.acted[action] = self.rollout
         return True
 
     def state(self) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         self.batch, self.running = Batch(*state["batch"]), Running(**state["running"])
         self._set_rows(**state["rows"])
-        for name in KEPT:
+        for name in KEPT:  # a checkpoint of an earlier version may lack one
             setattr(self, name, state.get(name, getattr(self, name)))
         if self.critic:
             self.critic.restore(state["critic"])
@@ -197,6 +198,8 @@ class Learner:
         self.batch = Batch(docs, columns, *self._minibatches(docs, counts, self._idle(columns)))
         self._set_rows([packing.size(d) for d in docs], counts, names)
         self.news = {"rollout": float(self.rollout), **facts, "kl_coef": self.coef} | packing.saving(docs)
+        if self.algorithm.entropy or self.algorithm.entropy_target:
+            self.news["entropy_coef"] = self.bonus
         self.rollout += 1
         self._steer(facts.get("kl_answer", 0.0))
 
@@ -294,6 +297,11 @@ class Learner:
             facts = self._kl_facts(old_ST, ref_ST, mask_ST)
             if self.algorithm.kl.where == "reward":
                 reward_ST -= self.coef * policy.kl(old_ST, ref_ST, self.algorithm.kl.estimator) * mask_ST
+        for s, (g, j) in enumerate(answers):  # what a step of the answer earned stands there, the rest at its end
+            for at, part in groups[g].steps.get(j, ()):
+                part /= self.running.std if self.how.normalise else 1.0
+                reward_ST[s, at] += part
+                score_S[s] -= part
         reward_ST[torch.arange(len(answers)), last_S] += score_S
         value_ST = padded(by_answer(columns["value"], docs)) if "value" in columns else None
         group_S = torch.tensor([g for g, _ in answers])
@@ -334,9 +342,15 @@ class Learner:
             error = kl_answer / self.algorithm.kl.target - 1
             self.coef *= 1 + STEER * min(0.2, max(-0.2, error))
 
+    def _reprice(self, entropy: float | None) -> None:
+        """The price of entropy, dearer while the policy has less of it than its target: arXiv:2505.22312, section 4."""
+        target = self.algorithm.entropy_target
+        if target and entropy is not None:
+            self.bonus = max(0.0, self.bonus + (BONUS if entropy < target else -BONUS))
+
     def _idle(self, columns: dict[str, list[Tensor]]) -> set[int]:
         """Documents that have no gradient: their answers all have the same reward, and nothing else pulls at them."""
-        if self.critic or self.algorithm.entropy or self.algorithm.kl.where == "loss":
+        if self.critic or self.bonus or self.algorithm.kl.where == "loss":
             return set()
         return {i for i, (a, k) in enumerate(zip(columns["adv"], columns["keep"])) if not bool((a * k).any())}
 
@@ -400,7 +414,7 @@ class Learner:
             loss_N = loss_N * weight_N
         if self.algorithm.kl.where == "loss":
             loss_N = loss_N + self.coef * policy.kl(t.logp_N, at["ref"], self.algorithm.kl.estimator)
-        return loss_N - self.algorithm.entropy * entropy_N if self.algorithm.entropy else loss_N
+        return loss_N - self.bonus * entropy_N if self.bonus else loss_N
 
     def _critic_loss(self, value_N: Tensor, at: dict[str, Tensor], total: float) -> Tensor:
         """Mean over the whole step's tokens."""

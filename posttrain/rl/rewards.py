@@ -10,8 +10,9 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from posttrain.sampler.http import Client
 from posttrain.sampler.server import Endpoint
 from posttrain.spec import Config, config_of, one_of_types
 
+PATIENCE = 5.0  # seconds for a pattern on one answer
+
 
 def truth(item: Answered, key: str) -> Any:
     """The row's right answer. Raises UserError where the row has none."""
@@ -46,6 +49,19 @@ def truth(item: Answered, key: str) -> Any:
 
 def texts(value: Any) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+@contextmanager
+def patiently(what: str) -> Iterator[None]:
+    """UserError where a pattern takes PATIENCE on one answer: nested repeats can take for ever."""
+    try:
+        with at_most(PATIENCE):
+            yield
+    except TimeoutError:
+        raise UserError(
+            f"{what} took more than {PATIENCE:g} s on one answer",
+            remedy="a pattern without repeats inside repeats: (a+)+ tries every way to cut a text",
+        ) from None
 
 
 def number(*, key: str = "answer") -> Judge:
@@ -121,7 +137,8 @@ def json_schema(*, key: str = "schema", fit: dict[str, Any] | None = None) -> Ju
         except (ValueError, RecursionError):
             return 0.0
         wanted = fit if fit is not None else truth(item, key)
-        return 1.0 if Draft202012Validator(wanted).is_valid(value) else 0.5
+        with patiently("the schema"):
+            return 1.0 if Draft202012Validator(wanted).is_valid(value) else 0.5
 
     return Rule(fits)
 
@@ -133,7 +150,12 @@ def regex(*, pattern: str, whole: bool = False) -> Judge:
     except re.error as error:
         raise UserError(f"not a regular expression: {error}", where=repr(pattern)) from None
     find = compiled.fullmatch if whole else compiled.search
-    return Rule(lambda item: float(find(item.answer.strip()) is not None))
+
+    def matches(item: Answered) -> float:
+        with patiently(f"the pattern {pattern!r}"):
+            return float(find(item.answer.strip()) is not None)
+
+    return Rule(matches)
 
 
 def length(*, words: int = 50, more: bool = False) -> Judge:
@@ -200,8 +222,9 @@ def llm(
 
 
 def function(*, path: str, seconds: float = 600.0) -> Judge:
-    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains). seconds:
-    longest wait for one list."""
+    """Any Python function, "module:name": takes a list of Answered, gives as many numbers (None: abstains). In place of
+    a number it may give process rewards, [(characters, score), ...]: what the answer earned where so many of its
+    characters were written; their sum is its score. seconds: longest wait for one list."""
     called = resolve(path)
 
     @dataclass
@@ -212,9 +235,17 @@ def function(*, path: str, seconds: float = 600.0) -> Judge:
             with at_most(seconds):
                 found = called(items)
             scores = list(await asyncio.wait_for(found, seconds) if inspect.isawaitable(found) else found)
-            return [Verdict(score=None if s is None else float(s)) for s in scores]
+            return [told(s) for s in scores]
 
     return Called(seconds)
+
+
+def told(score: Any) -> Verdict:
+    """What a function gave for one answer, as a verdict."""
+    if not isinstance(score, list | tuple):
+        return Verdict(score=None if score is None else float(score))
+    steps = [(int(characters), float(part)) for characters, part in score]
+    return Verdict(score=sum(part for _, part in steps), detail={"steps": steps})
 
 
 def resolve(path: str) -> Callable[..., Any]:

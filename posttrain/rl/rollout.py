@@ -95,6 +95,9 @@ class Group:
     reward: list[float] = field(default_factory=list)
     doubt: dict[str, list[float]] = field(default_factory=dict)
     abstained: int = 0  # scores that judges did not give
+    steps: dict[int, list[tuple[int, float]]] = field(
+        default_factory=dict
+    )  # sample -> (target, its part of the reward)
 
     @property
     def flat(self) -> bool:
@@ -102,6 +105,7 @@ class Group:
 
 
 Draw = Callable[[Sequence[Ask], int, Sampling], Awaitable[list[list[Sample]]]]  # n samples of each prompt
+TextOf = Callable[[Sequence[int]], str]  # of the beginning of an answer
 
 
 async def collect(
@@ -115,6 +119,7 @@ async def collect(
     shaping: Shaping,
     resample: int = 0,
     seen: Callable[[Sequence[Group]], None] = lambda groups: None,
+    text_of: TextOf | None = None,
 ) -> tuple[list[Group], dict[str, float]]:
     """`prompts` groups of n answers with rewards, and what there is to say of them.
 
@@ -128,7 +133,7 @@ async def collect(
     while len(groups) < prompts and tries <= resample:
         asks = take(prompts - len(groups))
         seeded = how.model_copy(update={"seed": how.seed + tries})
-        found = await answered(asks, draw, judges, n=n, how=seeded, shaping=shaping)
+        found = await answered(asks, draw, judges, n=n, how=seeded, shaping=shaping, text_of=text_of)
         seen(found)
         drawn, tries = drawn + len(found), tries + 1
         groups += [g for g in found if resample == 0 or not g.flat]
@@ -146,8 +151,9 @@ async def answered(
     n: int,
     how: Sampling,
     shaping: Shaping,
+    text_of: TextOf | None = None,
 ) -> list[Group]:
-    """n answers to each prompt, scored by all judges."""
+    """n answers to each prompt, scored by all judges. text_of: with it, rewards for steps of an answer are placed."""
     drawn = await draw(asks, n, how)
     if len(drawn) != len(asks) or any(len(samples) != n for samples in drawn):
         raise UserError(f"the sampler gave {[len(s) for s in drawn][:8]} answers where {n} to each prompt were asked")
@@ -161,10 +167,26 @@ async def answered(
             g.abstained += sum("abstained" in v.detail for v in mine)
             if doubts := [float(v.detail["std"]) for v in mine if "std" in v.detail]:
                 g.doubt[name] = doubts
+            for j, v in enumerate(mine if text_of else ()):
+                for characters, score in v.detail.get("steps", ()):
+                    part = target_at(g.samples[j], int(characters), text_of), weighed.weight * float(score)
+                    g.steps.setdefault(j, []).append(part)
     for g in groups:
         owed = [shaping.owed(s, how.max_new) for s in g.samples]
         g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
     return groups
+
+
+def target_at(sample: Sample, characters: int, text_of: TextOf | None) -> int:
+    """Which of the tokens that the policy drew ends these first characters of its (last) answer."""
+    assert text_of is not None
+    own = [i for i, mine in zip(sample.ids, spoken(sample)) if mine]
+    before = len(own) - (sample.turns[-1] if isinstance(sample, Episode) else len(own))
+    low, high = 1, len(own) - before
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(text_of(own[before : before + middle])) >= characters else (middle + 1, high)
+    return before + low - 1
 
 
 def judged(ask: Ask, sample: Sample) -> Answered:

@@ -10,6 +10,7 @@ runs this), protection against faults of the kernel itself: for hostile programs
 import functools
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -32,22 +33,28 @@ for d in /var/tmp /dev/shm /run; do [ ! -d "$d" ] || mount -t tmpfs -o size=64k,
 mount -t proc none /proc 2>/dev/null
 cd /tmp && shift && exec "$@"
 """
-# Run first inside: limits that the program cannot raise again, then the program itself, read from stdin.
+# Run first inside: limits that the program cannot raise again, then the program itself, read from stdin behind a line
+# that is written back when the program has come to its end: `exit(0)` before the tests is no way to pass them.
 LIMITED = """
-import resource, sys
+import os, resource, sys
 cpu, memory, processes, file = map(int, sys.argv[1:5])
 for what, most in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, file),
                    (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, processes)):
     resource.setrlimit(what, (most, most))
 sys.argv = ["program"]
-exec(compile(sys.stdin.read(), "program", "exec"), {"__name__": "__main__"})
+def run(write=os.write, end=sys.stdin.readline().encode()):
+    exec(compile(sys.stdin.read(), "program", "exec"), {"__name__": "__main__"})
+    sys.stdout.flush()
+    write(1, end)
+run()
 """
 How = Literal["passed", "failed", "timeout", "output", "memory"]
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a program ended. passed: exit status 0. output: of stdout and stderr together, cut at the limit."""
+    """How a program ended. passed: it came to its last line, exit status 0. output: of stdout and stderr together, cut
+    at the limit."""
 
     how: How
     output: str
@@ -87,11 +94,14 @@ def run(program: str, bounds: Bounds | None = None) -> Ran:
         inner = [python, "-I", "-S", "-c", LIMITED]
         limits = [int(bounds.seconds) + 1, bounds.memory << 20, bounds.processes, bounds.disk << 20]
         command = [*HELD, "sh", "-c", INSIDE, "sh", f"{bounds.disk}m", *inner, *map(str, limits)]
-        status, late = _wait(command, program, said, bounds)
+        end = secrets.token_hex(16) + "\n"
+        status, late = _wait(command, end + program, said, bounds)
         said.seek(0)
-        output = said.read((bounds.output << 10) + 1)
+        output = said.read((bounds.output << 10) + 1 + len(end))
+    ended = end.encode() in output
+    output = output.replace(end.encode(), b"")
     text = output[: bounds.output << 10].decode(errors="replace")
-    return Ran(_how(status, late, len(output) > bounds.output << 10, text), text, status)
+    return Ran(_how(status, late, len(output) > bounds.output << 10, text, ended), text, status)
 
 
 def _wait(command: list[str], program: str, said: IO[bytes], bounds: Bounds) -> tuple[int, bool]:
@@ -111,13 +121,13 @@ def _wait(command: list[str], program: str, said: IO[bytes], bounds: Bounds) -> 
     return process.returncode, late
 
 
-def _how(status: int, late: bool, long: bool, text: str) -> How:
+def _how(status: int, late: bool, long: bool, text: str, ended: bool) -> How:
     if late or status in (128 + signal.SIGXCPU, -signal.SIGXCPU, 128 + signal.SIGKILL):
         return "timeout"
     if long or status == 128 + signal.SIGXFSZ:
         return "output"
     if status == 0:
-        return "passed"
+        return "passed" if ended else "failed"
     return "memory" if "MemoryError" in text[-400:] else "failed"
 
 

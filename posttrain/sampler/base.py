@@ -16,10 +16,11 @@ from posttrain.rows import Sample
 
 
 class Sampling(BaseModel):
-    """How to draw. Order: logits / temperature, then top_k, then top_p, then min_p (the order of transformers).
+    """How to draw. Order: repetition_penalty, / temperature, top_k, top_p, min_p (the order of transformers).
 
     max_new: tokens, the stop token included.  temperature: 0 is greedy.  top_k: 0 is off.  top_p: keep the likeliest
-    tokens whose mass reaches it.  min_p: drop tokens less likely than min_p x the likeliest.  stop: texts that end an
+    tokens whose mass reaches it.  min_p: drop tokens less likely than min_p x the likeliest.  repetition_penalty: what
+    logits of tokens that prompt and answer hold already are made smaller by; 1 is off.  stop: texts that end an
     answer, cut off its text.  Tokens that tie with the last one kept are kept too, so that the support depends on the
     logits alone.  seed: with it, a token depends on (seed, prompt's place, sample's number, position), not on
     what else is in the batch.
@@ -32,6 +33,7 @@ class Sampling(BaseModel):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    repetition_penalty: float = Field(default=1.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=2**64)
     stop: tuple[str, ...] = ()
 
@@ -46,6 +48,11 @@ class Sampling(BaseModel):
     def truncates(self) -> bool:
         """Whether some tokens can get probability 0."""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+    @property
+    def penalises(self) -> bool:
+        """Whether a token's probability depends on more than its logits."""
+        return self.repetition_penalty != 1.0
 
 
 class Sampler(Protocol):

@@ -1,8 +1,9 @@
 """Keys and values of the answers in progress, and the two passes over a model that make and use them.
 
-A batch has slots. A prompt is read once, whoever asks for it (`read`), and what it leaves behind is copied into the
-slots of its samples (`place`). A step (`step`) feeds one token per slot. Shapes come from short lists: the prompt
-tokens of a pass are packed and rounded up, the slots in use and the cache length that a step looks at too.
+A batch has slots. A prompt is read once, whoever asks for it (`read`), and so is what prompts of a pass begin with
+alike; what it leaves behind is copied into the slots of its samples (`place`). A step (`step`) feeds one token per
+slot. Shapes come from short lists: the prompt tokens of a pass are packed and rounded up, the slots in use and the
+cache length that a step looks at too.
 
 Shapes: B slots, T tokens of a pass, N prompts in it, P longest of them, H query heads, K key/value heads, D head
 size, S positions, V vocabulary.
@@ -27,6 +28,7 @@ from posttrain.sampler.native import Native
 
 ROUND = 32  # tokens: prompts and the looked-at cache are rounded up to multiples of it
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # slots that a step looks at: few different shapes
+SHARED = 16  # tokens that prompts must begin with alike to be read together: below that a template's first words do
 AREA = 4096  # prompts in a pass x longest of them, at most (a single longer prompt is a pass of its own)
 GPU_AREA = 16 * AREA
 
@@ -50,26 +52,39 @@ def soft_capped(q: Tensor, k: Tensor, v: Tensor, sees: Tensor, scale: float, cap
 class Reading:
     """A pass over packed prompts: causal attention inside each; keeps every layer's keys and values [N, K, P, D].
 
-    Linear layers see the T tokens without padding; only attention is padded to [N, P].
+    What prompts begin with alike stands once, as a shared prompt does in training. Linear layers see the T tokens
+    without padding; only attention is padded to [N, P].
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], device: torch.device):
-        lengths = [len(p) for p in prompts]
-        self.n, self.longest, self.tokens = len(prompts), round_up(max(lengths)), round_up(sum(lengths))
-        slack = self.tokens - sum(lengths)
-        ids = [i for p in prompts for i in p] + [0] * slack
-        position = [i for m in lengths for i in range(m)] + [0] * slack
-        row = [n for n, m in enumerate(lengths) for _ in range(m)] + [0] * slack
-        self.ids_1T, self.position_1T = (torch.tensor([x], device=device) for x in (ids, position))
-        # where token t stands in [N, P], and which token stands at each place of [N, P] (token 0 behind the ends)
-        self.place_T = torch.tensor(row, device=device) * self.longest + self.position_1T[0]
-        self.token_NP = torch.zeros(self.n, self.longest, dtype=torch.long, device=device)
-        real = sum(lengths)
-        self.token_NP.view(-1)[self.place_T[:real]] = torch.arange(real, device=device)
-        self.last_N = torch.tensor(lengths, device=device).cumsum(0) - 1
-        end_N = self.last_N.cpu() + 1
-        begin_N, nothing_N = end_N - torch.tensor(lengths), torch.zeros_like(end_N)
-        self.segments_S4 = torch.stack([begin_N, end_N, nothing_N, nothing_N], 1)  # of packing.Layout
+        self.n, self.longest = len(prompts), round_up(max(map(len, prompts)))
+        ids: list[int] = []
+        position: list[int] = []
+        place: list[int] = []  # where token t stands in [N, P]
+        last, segments = [0] * self.n, []
+        token_NP = torch.zeros(self.n, self.longest, dtype=torch.long)  # which token stands where, 0 behind the ends
+        for shared, members in families(prompts):
+            start = len(ids)
+            if shared:  # what they begin with stands once; it takes the places of the first of them
+                ids += prompts[members[0]][:shared]
+                position += range(shared)
+                place += range(members[0] * self.longest, members[0] * self.longest + shared)
+                segments.append((start, len(ids), 0, 0))
+            for n in members:
+                begin, length = len(ids), len(prompts[n])
+                ids += prompts[n][shared:]
+                position += range(shared, length)
+                place += range(n * self.longest + shared, n * self.longest + length)
+                segments.append((begin, len(ids), *((start, start + shared) if shared else (0, 0))))
+                last[n] = len(ids) - 1
+                token_NP[n, :shared] = torch.arange(start, start + shared)
+                token_NP[n, shared:length] = torch.arange(begin, len(ids))
+        self.tokens = round_up(len(ids))
+        slack = [0] * (self.tokens - len(ids))
+        self.ids_1T, self.position_1T = (torch.tensor([x + slack], device=device) for x in (ids, position))
+        self.place_T, self.token_NP = torch.tensor(place + slack, device=device), token_NP.to(device)
+        self.last_N = torch.tensor(last, device=device)
+        self.segments_S4 = torch.tensor(segments)  # of packing.Layout
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
 
@@ -81,7 +96,7 @@ class Reading:
         self.keys[layer], self.values[layer] = k, v
         if q.device.type == "cpu" and kernels.fits(packed[0]):
             done = kernels.forward(*packed, self.segments_S4, scale, window or 0, cap or 0.0)
-            assert done is not None  # every prompt is a family of its own
+            assert done is not None  # they are families
             return done[0].transpose(0, 1)[None]
         q = packed[0][self.token_NP].transpose(1, 2)
         if cap is None and (window is None or window >= self.longest):
@@ -254,6 +269,28 @@ class Batched:
         with self.loan():
             logits: Tensor = self.hf(input_ids=ids, position_ids=position, use_cache=False, work=work, **more).logits
         return logits if self.keeps else logits[:, keep]
+
+
+def families(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """Prompts that begin with the same tokens, at least SHARED of them: (how many, the prompts' numbers), the first
+    number first; (0, [n]) for one that is like no other. The last token of a prompt is its own, since it is what the
+    next one is drawn from."""
+    found: list[tuple[int, list[int]]] = []
+    for n in sorted(range(len(prompts)), key=lambda n: list(prompts[n])):
+        if found:
+            shared, members = found[-1]
+            most = min(shared, len(prompts[n]) - 1) if len(members) > 1 else min(shared, len(prompts[n])) - 1
+            alike = common(prompts[members[0]], prompts[n], most)
+            if alike >= SHARED and alike * len(members) >= shared * (len(members) - 1):  # reads no more tokens so
+                found[-1] = alike, [*members, n]
+                continue
+        found.append((len(prompts[n]), [n]))
+    return sorted(((k if len(m) > 1 else 0, sorted(m)) for k, m in found), key=lambda family: family[1])
+
+
+def common(a: Sequence[int], b: Sequence[int], most: int) -> int:
+    """How many tokens two prompts begin with alike, at most `most`."""
+    return next((i for i in range(most) if a[i] != b[i]), max(0, most))
 
 
 def passes(prompts: Sequence[Sequence[int]], area: int = AREA) -> list[Sequence[Sequence[int]]]:

@@ -1,10 +1,11 @@
 """From logits to tokens: the distribution that is sampled from, and one draw from it per row.
 
 Shapes: B rows, V vocabulary. Natural logarithms, fp32; the cumulative sum is fp64.
-Left out on purpose: penalties for repetition, which make a token's probability depend on more than its logits.
+Left out on purpose: penalties by how often a token occurred.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,6 +27,19 @@ def uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
     """
     key = np.array([seed, (prompt << 32) | sample], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
+
+
+def penalised(logits_BV: Tensor, held: Sequence[Sequence[int]], how: Sampling) -> Tensor:
+    """Logits in which tokens that a row holds already (prompt and answer) are divided by the penalty where they are
+    positive, multiplied by it where they are not: CTRL, arXiv:1909.05858, section 4.1, as in transformers and vLLM."""
+    if not how.penalises:
+        return logits_BV
+    found_BV = logits_BV.float().clone()
+    for row_V, ids in zip(found_BV, held, strict=True):
+        at = torch.tensor(sorted(set(ids)), device=row_V.device)
+        x = row_V[at]
+        row_V[at] = torch.where(x > 0, x / how.repetition_penalty, x * how.repetition_penalty)
+    return found_BV
 
 
 def log_probs(logits_BV: Tensor, how: Sampling) -> Tensor:

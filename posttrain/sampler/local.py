@@ -1,9 +1,10 @@
 """Sampling in this process with the very weights that are being trained: no second model, no copy.
 
 Continuous batching: an answer that ends leaves its slot, the next prompt in the queue enters. Each prompt is read
-once however many samples it gets. A step is one forward pass for all slots (cache.py), one draw per slot (choose.py).
+once however many samples it gets, and what several begin with is read once for all of them. A step is one forward pass
+for all slots (cache.py), one draw per slot (choose.py).
 
-Shapes: B slots in use. Left out on purpose: other processes and machines, speculation, prompts that share beginnings.
+Shapes: B slots in use. Left out on purpose: other processes and machines, speculation.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from posttrain.errors import UserError
 from posttrain.rows import Sample, Termination
 from posttrain.sampler.base import Sampling
 from posttrain.sampler.cache import Batched, Engine, Plain, Stem, context, fits
-from posttrain.sampler.choose import choose, uniforms
+from posttrain.sampler.choose import choose, penalised, uniforms
 from posttrain.sampler.text import shown, stop_at
 
 KEPT_BYTES = 4 << 30  # of keys and values that a GPU holds on to between two requests
@@ -28,8 +29,9 @@ OnStep = Callable[[int, int], None]  # (samples finished, tokens drawn) since th
 
 @dataclass
 class Row:
-    """One answer in progress. at: position of its newest token."""
+    """One answer in progress. asked: its prompt's tokens. at: position of its newest token."""
 
+    asked: Sequence[int]
     prompt: int
     sample: int
     at: int
@@ -137,7 +139,7 @@ class Local:
         while queue or rows:
             if queue and len(rows) <= slots - max(1, slots // 8):
                 taken = [queue.pop() for _ in range(min(slots - len(rows), len(queue)))]
-                new = [self._row(i, j, len(prompts[i]), min(how.max_new, room[i]), how) for i, j in taken]
+                new = [self._row(i, j, prompts[i], min(how.max_new, room[i]), how) for i, j in taken]
                 drawn = self._draw(new, self._enter(engine, prompts, new, stems, first=len(rows)), how)
                 stems = {i: s for i, s in stems.items() if queue and queue[-1][0] == i}
                 rows += new
@@ -162,8 +164,8 @@ class Local:
             )
         return self.context - len(prompt)
 
-    def _row(self, i: int, j: int, length: int, limit: int, how: Sampling) -> Row:
-        return Row(i, j, length - 1, limit, self.version, uniforms(how.seed, i, j, limit))
+    def _row(self, i: int, j: int, asked: Sequence[int], limit: int, how: Sampling) -> Row:
+        return Row(asked, i, j, len(asked) - 1, limit, self.version, uniforms(how.seed, i, j, limit))
 
     def _engine(self, samples: int, positions: int) -> Engine:
         kept, self._kept = self._kept, None
@@ -194,13 +196,15 @@ class Local:
         """Feed every row's newest token, draw the next one. Row k stands in slot k."""
         fed = [r.ids[-1] for r in rows], [r.at for r in rows]
         with self._turn:
-            if engine.steps:
+            if engine.steps and not how.penalises:
                 return engine.steps.draw(*fed, [r.uniform[len(r.ids)] for r in rows], how)
             logits_BV = engine.step(*fed)
         return self._draw(rows, logits_BV, how)
 
     def _draw(self, rows: list[Row], logits_BV: torch.Tensor, how: Sampling) -> tuple[list[int], list[float]]:
         u_B = torch.tensor([r.uniform[len(r.ids)] for r in rows], dtype=torch.float64, device=logits_BV.device)
+        if how.penalises:
+            logits_BV = penalised(logits_BV, [[*r.asked, *r.ids] for r in rows], how)
         token_B, logp_B = choose(logits_BV, u_B, how)
         return token_B.tolist(), logp_B.tolist()
 

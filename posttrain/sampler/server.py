@@ -209,12 +209,12 @@ class Server:
         return self._ours
 
     def _check(self, how: Sampling, ours: bool) -> None:
-        plain = how.temperature in (0.0, 1.0) and not how.truncates
+        plain = how.temperature in (0.0, 1.0) and not how.truncates and not how.penalises
         if not plain and not ours and not self.processed:
             raise UserError(
                 "the server's log-probabilities are the model's own, not those of what it samples from",
                 where=self.client.urls[0],
-                remedy="temperature 1 without top_p, top_k, min_p; or start vLLM with --logprobs-mode "
+                remedy="temperature 1 without top_p, top_k, min_p and penalties; or start vLLM with --logprobs-mode "
                 "processed_logprobs and say processed: true",
             )  # fmt: skip
 
@@ -222,6 +222,7 @@ class Server:
         body: dict[str, Any] = {
             "model": self.model, "prompt": prompt, "n": n, "max_tokens": how.max_new, "temperature": how.temperature,
             "top_p": how.top_p, "top_k": how.top_k or -1, "min_p": how.min_p, "stop": list(how.stop) or None,
+            "repetition_penalty": how.repetition_penalty,
             "logprobs": 0, "return_token_ids": True, "seed": seed_of(how.seed, place),
         }  # fmt: skip
         return body | {"seed": how.seed, "place": place, "logprobs_of": "sampled"} if ours else body

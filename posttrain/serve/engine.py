@@ -26,7 +26,7 @@ from posttrain.head import scores
 from posttrain.rows import Termination
 from posttrain.sampler.base import Sampling
 from posttrain.sampler.cache import AREA, Batched, Engine, Plain, Stem, context, fits, round_up
-from posttrain.sampler.choose import choose, log_probs, uniforms
+from posttrain.sampler.choose import choose, log_probs, penalised, uniforms
 from posttrain.sampler.text import shown, stop_at
 
 FIRST_POSITIONS = 512  # the cache begins with room for so many tokens a slot and doubles when an answer needs more
@@ -235,13 +235,16 @@ class Desk:
         """One token for each row, rows of like settings together."""
         groups: dict[tuple[float, ...], list[int]] = {}
         for n, row in enumerate(rows):
-            groups.setdefault((row.how.temperature, row.how.top_p, row.how.top_k, row.how.min_p), []).append(n)
+            how = row.how
+            alike = how.temperature, how.top_p, how.top_k, how.min_p, how.repetition_penalty
+            groups.setdefault(alike, []).append(n)
         for chosen in groups.values():
             logits, members = logits_BV[chosen], [rows[n] for n in chosen]
             u_B = torch.tensor([r.uniform[len(r.ids)] for r in members], dtype=torch.float64, device=logits.device)
-            token_B, _ = choose(logits, u_B, members[0].how)
-            for row, token, logits_V in zip(members, token_B.tolist(), logits):
-                self._take(row, token, logits_V)
+            drawn_from = penalised(logits, [[*r.ask.prompt, *r.ids] for r in members], members[0].how)
+            token_B, _ = choose(drawn_from, u_B, members[0].how)
+            for row, token, own_V, drawn_V in zip(members, token_B.tolist(), logits, drawn_from):
+                self._take(row, token, own_V if row.ask.of == "model" else drawn_V)
         self.drawn += len(rows)
 
     def _take(self, row: Row, id: int, logits_V: Tensor) -> None:

@@ -1,10 +1,10 @@
 """The shapes of the OpenAI protocol: what is asked, what is answered, what is refused.
 
-Fields that would change an answer and are not served (tools, penalties, response_format, ...) are refused by name;
-unknown ones are ignored, as OpenAI's own server does. Extensions: top_k, min_p; `logprobs_of: sampled` gives
-log-probabilities after temperature and truncation instead of the model's own; `place` is the first prompt's place in
-the random stream; `return_token_ids` and `return_tokens_as_token_ids` (vLLM's names) give ids. Log-probabilities
-cover the stop token too.
+Fields that would change an answer and are not served (tools, presence_penalty, response_format, ...) are refused by
+name; unknown ones are ignored, as OpenAI's own server does. Extensions: top_k, min_p, repetition_penalty;
+`logprobs_of: sampled` gives log-probabilities after temperature and truncation instead of the model's own; `place` is
+the first prompt's place in the random stream; `return_token_ids` and `return_tokens_as_token_ids` (vLLM's names) give
+ids. Log-probabilities cover the stop token too.
 Left out on purpose: HTTP (app.py), tokens of messages (render.py).
 """
 
@@ -23,7 +23,7 @@ HARMLESS = {  # field -> values that change nothing
     "tools": (None, []), "functions": (None, []), "tool_choice": (None, "none", "auto"), "function_call": (None,),
     "response_format": (None, {"type": "text"}), "logit_bias": (None, {}), "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0), "suffix": (None, ""), "modalities": (None, ["text"]), "audio": (None,),
-    "repetition_penalty": (None, 1), "prompt_logprobs": (None,), "structured_outputs": (None,), "guided_json": (None,),
+    "prompt_logprobs": (None,), "structured_outputs": (None,), "guided_json": (None,),
 }  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class Common(BaseModel):
     top_p: float | None = Field(default=1.0, gt=0, le=1)
     top_k: int | None = Field(default=0, ge=-1)
     min_p: float | None = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=1.0, gt=0, le=10)
     seed: int | None = None
     stop: StrictStr | list[StrictStr] | None = None
     stream: StrictBool | None = False
@@ -97,6 +98,7 @@ class Common(BaseModel):
         return Sampling(
             max_new=max_new, temperature=1.0 if self.temperature is None else self.temperature,
             top_p=self.top_p or 1.0, top_k=max(0, self.top_k or 0), min_p=self.min_p or 0.0,
+            repetition_penalty=self.repetition_penalty or 1.0,
             seed=(seed if self.seed is None else self.seed) % 2**64, stop=stops,
         )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Freeze the votes of a labelling project and make training rows of them.
 
 An artefact is train.jsonl and holdout.jsonl (rows of one kind), ledger.jsonl (every vote that reached no row, and
-why), report.json (agreement, reliability, biases, coverage), croissant.json, and the frozen snapshot itself
-(feedback/frozen.py), so that the directory stands alone. Several kinds of rows out of one project are several stages.
+why), report.json (agreement, reliability, biases, coverage), croissant.json and README.md (Croissant's and Hugging
+Face's descriptions), and the frozen snapshot itself (feedback/frozen.py), so that the directory stands alone. Several
+kinds of rows out of one project are several stages.
 Left out on purpose: collecting votes (`posttrain label`). Importing this file imports neither torch nor a database.
 """
 
@@ -18,6 +19,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from posttrain.errors import UserError
 from posttrain.feedback import ROWS, Filters, Frozen, Made, RowsKind, frozen, snapshot_report, to_rows
 from posttrain.feedback.croissant import write_croissant
+from posttrain.feedback.hub import write_card
 from posttrain.pipeline import Inputs, Kind, Metrics, Runtime, Stage, write_text
 from posttrain.rows import write_jsonl
 
@@ -83,6 +85,11 @@ class Feedback(Stage):
             out, {f"{part}.jsonl": ROWS[self.rows] for part in ("train", "holdout")},
             name=f"{found.snapshot.project}-{self.rows}", published=found.snapshot.at,
             description=f"{self.rows} from {found.snapshot.votes} votes, snapshot {found.snapshot.digest}",
+        )  # fmt: skip
+        write_card(
+            out, {self.rows: {"train": "train.jsonl", "holdout": "holdout.jsonl"}},
+            name=f"{found.snapshot.project}: {self.rows}",
+            description=f"From {found.snapshot.votes} votes, snapshot {found.snapshot.digest}.",
         )  # fmt: skip
         for line in warnings(found, report):
             runtime.progress.say(f"  warning: {line}")

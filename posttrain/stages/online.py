@@ -20,8 +20,11 @@ from posttrain import bundled, stats
 from posttrain.errors import UserError
 from posttrain.judge import items as by_rules
 from posttrain.judge.base import Answered, Judge, Rule
+from posttrain.judge.llm import GENERAL
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
+from posttrain.rl import rewards
+from posttrain.rl.rollout import Weighed, asked
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
@@ -43,6 +46,26 @@ def reward_model(inputs: Inputs, runtime: Runtime, *, penalty: Annotated[float, 
     return RewardJudge.load(inputs.many("reward"), runtime, penalty=penalty)
 
 
+def llm(
+    inputs: Inputs, runtime: Runtime, *, url: str, model: str, criterion: str = GENERAL.text,
+    scale: tuple[int, int] = (1, 10), key: str = "", key_env: str = "", log_probs: bool = True, concurrent: int = 16,
+    timeout: float = 120.0, tries: int = 5,
+) -> Judge:  # fmt: skip
+    """A language model behind an OpenAI-compatible endpoint scores answers by a criterion: rl/rewards.py's `llm`."""
+    return rewards.llm(
+        url=url, model=model, criterion=criterion, scale=scale, key=key, key_env=key_env, log_probs=log_probs,
+        concurrent=concurrent, timeout=timeout, tries=tries,
+    )  # fmt: skip
+
+
+def function(inputs: Inputs, runtime: Runtime, *, path: str, seconds: float = 600.0) -> Judge:
+    """Any Python function, "module:name", of a list of Answered: rl/rewards.py's `function`."""
+    return rewards.function(path=path, seconds=seconds)
+
+
+JUDGES = (rules, reward_model, llm, function)
+
+
 class OnlinePreference(Stage):
     """rounds times: `n` answers to each of `per_round` prompts, judged; the best and the worst become a pair; training.
 
@@ -58,7 +81,7 @@ class OnlinePreference(Stage):
     policy: Annotated[str, Ref("policy")]
     reward: Annotated[str | None, Ref("reward")] = None
     prompts: str = "bundled:prompts"
-    judge: one_of((rules, reward_model)) = {"type": "rules"}  # type: ignore[valid-type]
+    judge: one_of(JUDGES) = {"type": "rules"}  # type: ignore[valid-type]
     rounds: int = Field(default=3, ge=1)
     per_round: int = Field(default=200, ge=1)
     n: int = Field(default=4, ge=2)
@@ -86,7 +109,8 @@ class OnlinePreference(Stage):
         return self
 
     def identity(self) -> dict[str, str]:
-        return {"prompts": digest(self._path().read_text(encoding="utf-8"))}
+        source = rewards.source_of("judge", self.judge.path) if self.judge.type == "function" else {}
+        return {"prompts": digest(self._path().read_text(encoding="utf-8"))} | source
 
     def _path(self) -> Path:
         return bundled.rows_or_file(self.prompts, "prompts")
@@ -116,7 +140,7 @@ class OnlinePreference(Stage):
     def _items(self) -> tuple[list[Item], list[Item]]:
         """(to train on, held out), in an order drawn by the seed; which is which depends on the id alone."""
         found = list(read_jsonl(self._path(), Item))
-        for item in found:
+        for item in found if self.judge.type == "rules" else ():
             by_rules.check(item.model_dump(), f"{self.prompts}: {item.id}")
         random.Random(self.seed).shuffle(found)
         held = [i for i in found if set_aside(i.id, self.holdout)][:WATCHED]
@@ -234,10 +258,9 @@ def judged(judge: Judge, items: Sequence[Item], groups: Sequence[Sequence[Sample
         for i, group in zip(items, groups)
         for s in group
     ]
-    verdicts = asyncio.run(judge.score(flat))
-    if len(verdicts) != len(flat):
-        raise UserError(f"the judge was given {len(flat)} answers and returned {len(verdicts)} verdicts")
-    scores = iter(v.score for v in verdicts)
+    patience = max(600.0, 60.0 * len(flat))
+    verdicts = asyncio.run(asked("judge", Weighed(judge, seconds=patience), flat)) if flat else []
+    scores = iter(None if "abstained" in v.detail else v.score for v in verdicts)
     return [[next(scores) for _ in group] for group in groups]
 
 

@@ -69,6 +69,8 @@ class Preference(Training):
         rows, held = (read_rows(inputs.many("pairs"), n, Pair) for n in ("train.jsonl", "holdout.jsonl"))
         pairs, held = decided(self.loss.type, rows), decided(self.loss.type, held)
         ties = count_ties(rows, pairs, runtime)
+        if line := unread(self.loss.type, pairs):
+            runtime.progress.say(f"  warning: {line}")
         if self.loss.type in UNPAIRED:
             ups, held_ups = (
                 [*read_rows(inputs.many("thumbs"), name, Thumb), *thumbs.from_pairs(found)]
@@ -147,6 +149,14 @@ def check(loss: str, pairs: Sequence[Pair]) -> None:
             f"the loss {loss} needs {needs[loss][1]}, and no pair has any", where="loss",
             remedy=f"rows with a field `{needs[loss][0]}`, for instance from several votes on each pair; or dpo",
         )  # fmt: skip
+
+
+def unread(loss: str, pairs: Sequence[Pair]) -> str:
+    """A warning of soft labels that this loss does not look at, since it takes every order as certain; '' without."""
+    soft = sum(p.soft not in (None, 1.0) for p in pairs)
+    if not soft or loss == "soft":
+        return ""
+    return f"{soft} of {len(pairs)} pairs have soft labels; {loss} takes each order as certain, soft reads them"
 
 
 class Answers(NamedTuple):

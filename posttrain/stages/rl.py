@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 SEEDS = 64  # sampling seeds that belong to one rollout
 WATCHED = 128  # held-out prompts that are answered in an evaluation
+DONE = {  # what the report says was done about an alarm
+    "raise_kl": " (the price of KL was raised)", "lower_lr": " (the learning rate was lowered)",
+    "stop": " (training ended there and went back to the best checkpoint)",
+}  # fmt: skip
 
 
 class Rl(Stage):
@@ -82,10 +86,11 @@ class Rl(Stage):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         how = self.sampling
-        if how.truncates or how.temperature == 0:
+        if how.truncates or how.penalises or how.temperature == 0:
+            cut = "top_p, top_k or min_p" if how.truncates else "a repetition_penalty"
             raise UserError(
                 "the trainer scores tokens under the whole distribution, so ratios would be wrong with "
-                + ("greedy answers" if how.temperature == 0 else "top_p, top_k or min_p"),
+                + ("greedy answers" if how.temperature == 0 else cut),
                 where="sampling", remedy="temperature alone; lower it instead of cutting the distribution",
             )  # fmt: skip
         if is_grouped(self.algorithm) and self.group < 2:
@@ -98,7 +103,25 @@ class Rl(Stage):
             raise UserError(
                 "raise_kl needs a KL that costs something", where="health", remedy="algorithm.kl.where: loss"
             )
+        if self.health.reward_hacking not in ("off", "warn") and (self.gold is None or not self.eval_every):
+            raise UserError(
+                f"reward_hacking: {self.health.reward_hacking} compares what a gold judge says of one evaluation and "
+                "the next, and there is " + ("none" if self.gold is None else "no evaluation between first and last"),
+                where="health", remedy="gold: {type: asked}, or another judge, with eval_every: 10",
+            )  # fmt: skip
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_row(cls, given: Any) -> Any:
+        """DAPO's row of the table has shaping of overlong answers, which is a knob of this stage: eq. 13 with the
+        paper's numbers, a penalty that grows over the last fifth of max_new, unless `shaping` says otherwise."""
+        a = given.get("algorithm") if isinstance(given, Mapping) else None
+        if (a.get("type") if isinstance(a, Mapping) else getattr(a, "type", "")) != "dapo" or "shaping" in given:
+            return given
+        how = given.get("sampling", cls.model_fields["sampling"].default)
+        longest = how.get("max_new", 128) if isinstance(how, Mapping) else how.max_new
+        return {**given, "shaping": {"penalty": 1.0, "buffer": longest // 5 if isinstance(longest, int) else 0}}
 
     def identity(self) -> dict[str, str]:
         found = named.source_identity(self.rewards | ({"gold": self.gold} if self.gold else {}))
@@ -184,6 +207,8 @@ class Work:
         reference = self._reference(inputs) if a.kl.where != "none" or a.kl.watch else None
         self.learner: Learner = Learner(self.model, reference, self.critic, a, how, self.collect, self.watch)
         runtime.progress.say(f"  {len(self.asks.asks)} prompts, {len(self.held)} held out; {self.model.said}")
+        if not self.held and (stage.gold or stage.eval_every):
+            runtime.progress.say("  warning: no prompt is held out, so nothing is evaluated and no gold judge is asked")
 
     def _asks(self, rows: Sequence[Prompt], out: Path | None) -> list[Ask]:
         """Prompts with room for an answer. What is too long is an error, or goes to the ledger."""
@@ -262,6 +287,7 @@ class Work:
                     shaping=s.shaping,
                     resample=s.algorithm.resample,
                     seen=self.asks.seen,
+                    text_of=lambda ids: str(self.chat.parse(ids)[0].content),
                 )
             )
         facts |= self.asks.facts()
@@ -310,10 +336,11 @@ class Work:
             if name not in learner.warned:
                 self.runtime.progress.say(f"  warning: {name}: {sentence}")
                 learner.warned[name] = sentence
-            if action == "raise_kl" and learner.may_act():
+                entry.setdefault("alarms", {})[name] = sentence + DONE.get(action, "")
+            if action == "raise_kl" and learner.may(action):
                 learner.coef *= RAISE
-            if action == "lower_lr" and learner.may_act():
-                learner.pace *= LOWER
+            if action == "lower_lr" and learner.may(action):
+                learner.rate *= LOWER
             if action == "stop":
                 self.runtime.progress.say(f"  stopped by {name}; back to the best checkpoint")
                 learner.stop = True

@@ -167,7 +167,8 @@ async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge
         Answered(prompt=item.messages, answer=s.text, truth=item.model_dump(exclude={"messages", "id", "cluster"}))
         for item, samples, fits in zip(items, drawn, fit) for s, ok in zip(samples, fits) if ok
     ]  # fmt: skip
-    scores = await verdicts("judge", Weighed(judge), asked) if asked else []
+    patience = max(600.0, 60.0 * len(asked))  # all are asked about at once, and a slow judge must not lose the rest
+    scores = await verdicts("judge", Weighed(judge, seconds=patience), asked) if asked else []
     lowest, left = min([0.0, *scores]), iter(scores)
     return [
         [Scored(s, next(left) if ok else lowest, ok) for s, ok in zip(samples, fits)]

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, upda
 from sqlalchemy.exc import IntegrityError
 
 from posttrain.store.database import Database
-from posttrain.store.leaks import leak
+from posttrain.store.leaks import leaks as leaks  # others have it from here
 from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.projects import STANDING_OF_ONE, WORKERS, Standing, admitted, chance
 from posttrain.store.rows import Drawn, Person, Task, TaskItem
@@ -366,11 +366,6 @@ def item_of(body: str) -> TaskItem:
 @lru_cache(maxsize=1024)
 def _leaks(body: str) -> bool:
     return leaks(item_of(body))
-
-
-def leaks(item: TaskItem) -> bool:
-    models = tuple(c.model for c in item.answers if c.model)
-    return any(leak(c.text, models) for c in item.answers)
 
 
 def open_leases(conn: Connection, slug: str, now: float) -> int:

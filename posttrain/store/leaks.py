@@ -5,6 +5,9 @@ Left out on purpose: style, by which people recognise models too.
 """
 
 import re
+from collections.abc import Iterable
+
+from posttrain.store.rows import TaskItem
 
 NAMES = (
     "chatgpt", "gpt-?[2-9][a-z0-9.-]*", "claude", "gemini", "bard", "llama", "mistral", "mixtral", "qwen", "deepseek",
@@ -39,3 +42,16 @@ def leak(text: str, models: tuple[str, ...] = ()) -> str | None:
         if said and re.search(r"\d|-", name):  # 'sft' or 'base' are words; 'qwen3-0.6b' is not
             return said.group(0)
     return None
+
+
+def leaks(item: TaskItem) -> bool:
+    """Whether an answer of the item names a model."""
+    models = tuple(c.model for c in item.answers if c.model)
+    return any(leak(c.text, models) for c in item.answers)
+
+
+def told(items: Iterable[TaskItem]) -> str:
+    """What a lead should know of items just imported: which of them have an answer that names its model; '' if none."""
+    found = [item.id for item in items if leaks(item)]
+    more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+    return f"an answer seems to name its model in {', '.join(found[:3])}{more}" if found else ""

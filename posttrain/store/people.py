@@ -88,8 +88,21 @@ def reset_link(db: Database, by: Person, person_id: str) -> str:
     return db.write(work)
 
 
+def whose_password(db: Database, token: str) -> Person | None:
+    """Who sets a new password by this link; None: it is an invitation. Closed: used up, too old, or no link at all."""
+
+    def work(conn: Connection) -> Person | None:
+        link = conn.execute(_usable(db.clock(), token, ("invitation", "reset"))).one_or_none()
+        if link is None:
+            raise Closed(DEAD, remedy="ask for a new one")
+        return _known(conn, link.person) if link.kind == "reset" else None
+
+    return db.read(work)
+
+
 def accept(db: Database, token: str, name: str, password: str) -> Person:
-    name, hashed = _name(name), _hasher().hash(_password(password))
+    mine = whose_password(db, token)  # before the hash, which costs more than a stranger may ask for
+    name, hashed = mine.name if mine else _name(name), _hasher().hash(_password(password))
 
     def work(conn: Connection) -> Person:
         link = _link(conn, db.clock(), token, ("invitation", "reset"))
@@ -130,13 +143,16 @@ def join(db: Database, token: str, person: Person) -> Person:
 
 def _link(conn: Connection, now: float, token: str, kinds: tuple[str, ...]) -> Row[Any]:
     """The unused link, used up by this very call."""
-    link = conn.execute(
-        select(secrets).where(secrets.c.hash == _hash(token), secrets.c.kind.in_(kinds)).with_for_update()
-    ).one_or_none()
-    if link is None or link.used is not None or link.expires <= now:
+    link = conn.execute(_usable(now, token, kinds).with_for_update()).one_or_none()
+    if link is None:
         raise Closed(DEAD, remedy="ask for a new one")
     conn.execute(update(secrets).where(secrets.c.hash == link.hash).values(used=now, label=""))
     return link
+
+
+def _usable(now: float, token: str, kinds: tuple[str, ...]) -> Any:
+    fresh = (secrets.c.used.is_(None)) & (secrets.c.expires > now)
+    return select(secrets).where(secrets.c.hash == _hash(token), secrets.c.kind.in_(kinds), fresh)
 
 
 def _enter(conn: Connection, db: Database, link: Row[Any], person: Person) -> None:
@@ -267,6 +283,16 @@ def api_tokens(db: Database, person: Person) -> list[ApiToken]:
     )
     rows = db.read(lambda conn: conn.execute(query.order_by(secrets.c.created)).all())
     return [ApiToken(id=r.id, label=r.label, created=r.created) for r in rows]
+
+
+def every_api_token(db: Database, by: Person) -> list[tuple[Person, ApiToken]]:
+    """Everybody's tokens with their owners, without their secrets; for administrators."""
+    if not by.admin:
+        raise Forbidden("only an administrator may see other people's tokens")
+    columns = secrets.c.id.label("token"), secrets.c.label, secrets.c.created.label("made"), people
+    query = select(*columns).join(people, people.c.id == secrets.c.person).where(secrets.c.kind == "api")
+    rows = db.read(lambda conn: conn.execute(query.order_by(people.c.key, secrets.c.created)).all())
+    return [(_person(r), ApiToken(id=r.token, label=r.label, created=r.made)) for r in rows]
 
 
 def revoke_token(db: Database, person: Person, token_id: str) -> None:

@@ -133,6 +133,12 @@ def get(conn: Connection, slug: str) -> Project:
     return _project(row)
 
 
+def compares_models(conn: Connection, slug: str) -> bool:
+    """Whether some item says which different models it compares, without which nothing teaches more than the rest."""
+    found = select(items.c.number).where(items.c.project == slug, items.c.gold.is_(False), items.c.pairing != "")
+    return conn.execute(found.limit(1)).first() is not None
+
+
 def of_person(conn: Connection, person: Person) -> list[Project]:
     query = _query().order_by(projects.c.created, projects.c.slug)
     if not person.admin:

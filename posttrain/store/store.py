@@ -76,6 +76,10 @@ class Store:
         """A one-time token with which accept() sets a new password."""
         return people.reset_link(self.db, by, person_id)
 
+    def whose_password(self, token: str) -> Person | None:
+        """Who sets a new password by this link; None: it is an invitation. Closed: used up, too old, or no link."""
+        return people.whose_password(self.db, token)
+
     def accept(self, token: str, name: str, password: str) -> Person:
         """Makes the person, or sets the password (reset). Closed: used or too old; Conflict: the name is taken."""
         return people.accept(self.db, token, name, password)
@@ -103,6 +107,10 @@ class Store:
     def api_tokens(self, person: Person) -> list[ApiToken]:
         return people.api_tokens(self.db, person)
 
+    def every_api_token(self, by: Person) -> list[tuple[Person, ApiToken]]:
+        """Everybody's tokens with their owners, for administrators."""
+        return people.every_api_token(self.db, by)
+
     def revoke_token(self, person: Person, token_id: str) -> None:
         people.revoke_token(self.db, person, token_id)
 
@@ -125,6 +133,10 @@ class Store:
 
     def project(self, slug: str) -> Project:
         return self.db.read(lambda conn: projects.get(conn, slug))
+
+    def compares_models(self, slug: str) -> bool:
+        """Whether some item says which different models it compares: what order "active" goes by."""
+        return self.db.read(lambda conn: projects.compares_models(conn, slug))
 
     def projects_of(self, person: Person) -> list[Project]:
         return self.db.read(lambda conn: projects.of_person(conn, person))
@@ -179,6 +191,11 @@ class Store:
         return self.db.read(lambda conn: work.history(conn, person, slug, limit, before))
 
     # ---- looking
+
+    def skip_reasons(self, slug: str) -> list[tuple[str, int]]:
+        """Why people skipped, the most frequent reason first."""
+        self.project(slug)
+        return self.db.read(lambda conn: work.skip_reasons(conn, slug))
 
     def votes(self, slug: str, *, include_undone: bool = False) -> list[Vote]:
         """In the order they were cast."""

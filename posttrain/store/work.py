@@ -4,6 +4,7 @@ Left out on purpose: casting votes (cast.py), and changing one. It is undone and
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
@@ -145,6 +146,16 @@ def votes(conn: Connection, slug: str, upto: int | None = None, include_undone: 
         for r in rows
         if r.kind == "vote" and (include_undone or r.number not in undone)
     ]
+
+
+def skip_reasons(conn: Connection, slug: str) -> list[tuple[str, int]]:
+    """Why people skipped, the most frequent reason first; what was undone is not counted."""
+    query = select(chain).where(chain.c.project == slug, chain.c.kind.in_(("skip", "undo")))
+    rows = [(r.kind, r.number, json.loads(r.body)) for r in conn.execute(query.order_by(chain.c.number))]
+    undone = {body["event"] for kind, _, body in rows if kind == "undo"}
+    return Counter(
+        body["reason"] or "no reason given" for kind, n, body in rows if kind == "skip" and n not in undone
+    ).most_common()
 
 
 def history(conn: Connection, person: Person, slug: str, limit: int, before: int | None) -> list[Vote]:

@@ -19,6 +19,7 @@ from posttrain.store import (
     Quality,
     Snapshot,
     TaskItem,
+    leaks,
     parse_items,
 )  # fmt: skip
 from posttrain.web import exports
@@ -87,7 +88,8 @@ async def add_items(request: Request, person: Caller, slug: str, store: AtStore)
     def work() -> Added:
         require(store, person, slug, LEAD)
         items = parse_items(decoded(body, "body"), "body", store.project(slug).settings.kind)
-        return Added(added=store.add_items(person, slug, items))
+        added = store.add_items(person, slug, items)
+        return Added(added=added, leaks=tuple(item.id for item in items if leaks.leaks(item)))
 
     return await run_in_threadpool(work)
 
@@ -214,7 +216,8 @@ def snapshot(person: Caller, slug: str, store: AtStore) -> Snapshot:
     responses={200: {"content": {"application/x-ndjson": {}, "application/ld+json": {}}}},
 )  # fmt: skip
 def export(person: Caller, slug: str, file: str, store: AtStore, snapshot: str = "") -> Response:
-    """A file of rows: pairs, rankings, ratings, thumbs, demos, votes, items (.jsonl), croissant.json, snapshot.zip
+    """A file of rows: pairs, rankings, ratings, thumbs, demos, votes, items (.jsonl), croissant.json, dataset.zip,
+    snapshot.zip
 
     Of a snapshot, or of the votes as they are now. For leads and viewers: rows carry model names."""
     require(store, person, slug, LOOK)

@@ -14,6 +14,7 @@ from posttrain.store import Estimate, Member, PersonQuality, Project, Quality, S
 from posttrain.web import plots, words
 
 KEPT = 32  # dashboards in memory
+SKIPS = 6  # reasons shown
 T = TypeVar("T")
 DASH = "–"
 
@@ -95,8 +96,15 @@ def build(store: Store, project: Project, quality: Quality, members: Sequence[Me
         f"{words.DOES[project.settings.kind]}. Intervals are 95%, drawn over items.", cards, _plots(quality, names),
         _agreement(quality, names), HEADS, [_person(p, names) for p in by_name(quality, names)],
         (("events in the chain end with", project.head or "nothing yet"),
-         ("labels per item", _labels(project)), ("what comes first", project.settings.order)),
+         ("labels per item", _labels(project)), ("what comes first", project.settings.order),
+         ("why items were skipped", _skips(store, project))),
     )  # fmt: skip
+
+
+def _skips(store: Store, project: Project) -> str:
+    found = store.skip_reasons(project.slug)
+    more = f" and {len(found) - SKIPS} other reasons" if len(found) > SKIPS else ""
+    return ", ".join(f"{reason} ({n:,})" for reason, n in found[:SKIPS]) + more or DASH
 
 
 def _labels(project: Project) -> str:

@@ -1,4 +1,4 @@
-"""Files out of a project: rows as JSON lines, votes, items, and the Croissant description of them.
+"""Files out of a project: rows as JSON lines and as a Hugging Face data set, votes, items, their Croissant description.
 
 feedback/ turns votes into rows; here are the names of the files and what they are made of: the votes as they are now,
 or a snapshot. Left out on purpose: settings of the conversion (the `feedback` stage has them; an export takes their
@@ -11,12 +11,12 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi.responses import Response
 
 from posttrain.errors import UserError
-from posttrain.feedback import ROWS, RowsKind, croissant, frozen, to_rows
+from posttrain.feedback import ROWS, RowsKind, croissant, frozen, hub, to_rows
 from posttrain.rows import Row, dump, write_jsonl
 from posttrain.store import Kind, Missing, Store, TaskItem, Vote
 
@@ -35,6 +35,7 @@ WHAT = {
 }
 CROISSANT = "croissant.json"
 WHOLE = "snapshot.zip"
+DATASET = "dataset.zip"
 
 
 class Held(NamedTuple):
@@ -52,7 +53,8 @@ def listing(kind: Kind) -> list[dict[str, str]]:
     """Files on offer for a kind of project: {file, what}."""
     rows = [{"file": f"{name}.jsonl", "what": WHAT[name]} for name in (*GIVES[kind], "votes", "items")]
     whole = {"file": WHOLE, "what": "votes, items and the chain of events: what a `feedback` stage reads and verifies"}
-    return [*rows, {"file": CROISSANT, "what": "Croissant 1.1 metadata of these files"}, whole]
+    dataset = {"file": DATASET, "what": "all rows as a Hugging Face data set: datasets.load_dataset(FOLDER, NAME)"}
+    return [*rows, {"file": CROISSANT, "what": "Croissant 1.1 metadata of these files"}, dataset, whole]
 
 
 def answer(store: Store, slug: str, file: str, snapshot: str = "") -> Response:
@@ -63,6 +65,9 @@ def answer(store: Store, slug: str, file: str, snapshot: str = "") -> Response:
             raise Missing("a snapshot has to be frozen before it can be exported whole", remedy="?snapshot=DIGEST")
         named = f'attachment; filename="{slug}-{snapshot[:12]}.zip"'
         return Response(whole(store, snapshot), media_type="application/zip", headers={"content-disposition": named})
+    if file == DATASET:
+        name = f'attachment; filename="{slug}-{snapshot[:12] + "-" if snapshot else ""}{file}"'
+        return Response(dataset(held), media_type="application/zip", headers={"content-disposition": name})
     if file == CROISSANT:
         text, kind = json.dumps(metadata(held), indent=2, ensure_ascii=False) + "\n", "application/ld+json"
     else:
@@ -73,10 +78,28 @@ def answer(store: Store, slug: str, file: str, snapshot: str = "") -> Response:
 
 def whole(store: Store, snapshot: str) -> bytes:
     """The folder that feedback/frozen.py writes, zipped."""
-    packed = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as z:
+    with tempfile.TemporaryDirectory() as folder:
         frozen.of_store(store, snapshot).write(Path(folder))
-        for path in sorted(Path(folder).iterdir()):
+        return zipped(Path(folder))
+
+
+def dataset(held: Held) -> bytes:
+    """Rows of every kind that has any, their card and their Croissant description, zipped."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        about = described(held, folder)
+        if not about["distribution"]:
+            raise UserError("there are no votes yet that make rows", remedy="label some items first")
+        (folder / CROISSANT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        files = {path.stem: {"train": path.name} for path in sorted(folder.glob("*.jsonl"))}
+        hub.write_card(folder, files, name=held.title, description=str(about["description"]))
+        return zipped(folder)
+
+
+def zipped(folder: Path) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as z:
+        for path in sorted(folder.iterdir()):
             z.write(path, path.name)
     return packed.getvalue()
 
@@ -107,16 +130,21 @@ def rows(held: Held, file: str) -> Sequence[Row]:
     raise Missing(f"a {held.kind} project has no export {file!r}", remedy=f"one of {offered}")
 
 
-def metadata(held: Held) -> dict[str, object]:
+def metadata(held: Held) -> dict[str, Any]:
     """Croissant of the row files that have rows; their digests are those of the downloads."""
     with tempfile.TemporaryDirectory() as folder:
-        files: dict[str, type[Row]] = {}
-        for kind in GIVES[held.kind]:
-            try:
-                found = rows(held, f"{kind}.jsonl")
-            except UserError:  # no vote of this kind yet
-                continue
-            write_jsonl(Path(folder) / f"{kind}.jsonl", found)
-            files[f"{kind}.jsonl"] = ROWS[kind]
-        about = f"{held.title}: {len(held.votes)} votes of {len({v.person for v in held.votes})} people"
-        return croissant(Path(folder), files, name=held.slug, description=about, version=held.snapshot or "1.0.0")
+        return described(held, Path(folder))
+
+
+def described(held: Held, folder: Path) -> dict[str, Any]:
+    """Writes the row files that have rows into the folder; their Croissant description."""
+    files: dict[str, type[Row]] = {}
+    for kind in GIVES[held.kind]:
+        try:
+            found = rows(held, f"{kind}.jsonl")
+        except UserError:  # no vote of this kind yet
+            continue
+        write_jsonl(folder / f"{kind}.jsonl", found)
+        files[f"{kind}.jsonl"] = ROWS[kind]
+    about = f"{held.title}: {len(held.votes)} votes of {len({v.person for v in held.votes})} people"
+    return croissant(folder, files, name=held.slug, description=about, version=held.snapshot or "1.0.0")

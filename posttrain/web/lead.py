@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from posttrain.errors import UserError
 from posttrain.rows import explain
-from posttrain.store import Disagreement, Person, Project, ProjectSettings, Role, Store, Vote, parse_items
+from posttrain.store import Disagreement, Person, Project, ProjectSettings, Role, Store, Vote, leaks, parse_items
 from posttrain.web import exports, words
 from posttrain.web.guard import LEAD, LOOK, AtStore, Form, Visitor, require, require_admin
 from posttrain.web.view import go, page
@@ -83,10 +83,13 @@ def _manage(
     kind = project.settings.kind
     members = [{"id": m.person.id, "name": m.person.name or "erased", "role": m.role} for m in store.members(slug)]
     facts = f"{words.DOES[kind]}. {progress.items:,} items, {progress.gold_items:,} gold, {progress.votes:,} votes."
+    if project.settings.order == "active" and progress.items and not store.compares_models(slug):
+        facts += " No item says which models it compares, so what teaches most cannot be told: items come at random."
     hint = f"One object a line, such as {EXAMPLE.get(kind, EXAMPLE_ONE)}; models, gold, id and category if known."
     return page(
         request, "manage.html", me, project=project, role=role, tab="/manage", notice=notice, link=link, status=status,
         facts=facts, members=members, snapshots=store.snapshots(slug), exports=exports.listing(kind), import_hint=hint,
+        settings=project.settings, compares=kind in ("pair", "ranking"),
     )  # fmt: skip
 
 
@@ -128,11 +131,13 @@ def take_items(request: Request, slug: str, me: Visitor, store: AtStore, fields:
         raise UserError("no file was sent", remedy="choose a JSON Lines file")
     kind, name = store.project(slug).settings.kind, upload.filename
     try:
-        added = store.add_items(me, slug, parse_items(decoded(upload.file.read(), name), name, kind))
+        items = parse_items(decoded(upload.file.read(), name), name, kind)
+        added = store.add_items(me, slug, items)
     except UserError as error:
         told = {"tone": "bad", "text": " ".join(line.strip() for line in error.lines())}
         return _manage(request, slug, me, store, notice=told, status=422)
-    return _manage(request, slug, me, store, notice={"tone": "good", "text": f"{added:,} items imported."})
+    text = "; ".join(filter(None, [f"{added:,} items imported", leaks.told(items)]))
+    return _manage(request, slug, me, store, notice={"tone": "good", "text": f"{text}."})
 
 
 def decoded(raw: bytes, name: str) -> str:
@@ -141,6 +146,19 @@ def decoded(raw: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserError("not UTF-8 text", where=f"{name}:{line}", remedy="save it as UTF-8") from None
+
+
+@router.post("/p/{slug}/settings")
+def settings(request: Request, slug: str, me: Visitor, store: AtStore, fields: Form) -> Response:
+    """Everything but kind and seed; a field that is left empty takes its default."""
+    require(store, me, slug, LEAD)
+    old = store.project(slug).settings
+    try:
+        store.change_settings(me, slug, settings_of(fields, old))
+    except UserError as error:
+        told = {"tone": "bad", "text": " ".join(line.strip() for line in error.lines())}
+        return _manage(request, slug, me, store, notice=told, status=422)
+    return _manage(request, slug, me, store, notice={"tone": "good", "text": "Settings changed."})
 
 
 @router.post("/p/{slug}/snapshot")
@@ -170,11 +188,14 @@ def admin(request: Request, me: Visitor, store: AtStore) -> Response:
     return _admin(request, me, store)
 
 
-def _admin(request: Request, me: Person, store: Store, *, link: str = "") -> Response:
+def _admin(request: Request, me: Person, store: Store, *, link: str = "", named: str = "Invitation link") -> Response:
     require_admin(me)
     projects = [_line(p) for p in store.projects_of(me)]
     people = [p for p in store.people() if not p.erased]
-    return page(request, "admin.html", me, projects=projects, people=people, kinds=words.KINDS, link=link)
+    return page(
+        request, "admin.html", me, projects=projects, people=people, kinds=words.KINDS, link=link, link_name=named,
+        tokens=store.every_api_token(me),
+    )  # fmt: skip
 
 
 def _line(project: Project) -> dict[str, Any]:
@@ -192,9 +213,13 @@ def new_project(request: Request, me: Visitor, store: AtStore, fields: Form) -> 
     return go(f"/p/{slug}/manage")
 
 
-def settings_of(fields: FormData) -> ProjectSettings:
-    """A project's settings from the form; empty fields mean the default."""
+def settings_of(fields: FormData, old: ProjectSettings | None = None) -> ProjectSettings:
+    """A project's settings from the form; empty fields mean the default, those that are not in the form stay as in
+    `old`, kind and seed always do."""
     given = {k: str(v).strip() for k, v in fields.items() if k in ProjectSettings.model_fields and str(v).strip()}
+    if old is not None:
+        kept = {"kind", "seed"} | (ProjectSettings.model_fields.keys() - fields.keys())
+        given |= {k: v for k, v in old.model_dump().items() if k in kept}
     try:
         return ProjectSettings.model_validate(given)
     except ValidationError as error:
@@ -205,6 +230,21 @@ def settings_of(fields: FormData) -> ProjectSettings:
 def invite_admin(request: Request, me: Visitor, store: AtStore, fields: Form) -> Response:
     require_admin(me)
     return _admin(request, me, store, link=link_of(request, store.invite(me, project=None, role="admin")))
+
+
+@router.post("/admin/revoke")
+def revoke(request: Request, me: Visitor, store: AtStore, fields: Form) -> Response:
+    require_admin(me)
+    store.revoke_token(me, str(fields.get("token", "")))
+    return go("/admin")
+
+
+@router.post("/admin/reset")
+def reset(request: Request, me: Visitor, store: AtStore, fields: Form) -> Response:
+    """A link with which somebody sets a new password; it ends that person's sessions when it is used."""
+    require_admin(me)
+    link = link_of(request, store.reset_link(me, str(fields.get("person", ""))))
+    return _admin(request, me, store, link=link, named="Link for a new password")
 
 
 @router.post("/admin/erase")

@@ -74,16 +74,24 @@ def sign_out(request: Request, store: AtStore, fields: Form) -> Response:
 @router.get("/join/{token}")
 def join_page(request: Request, token: str) -> Response:
     me = signed_in(request)
-    return _take_up(request, token, me) if me else _join_form(request, token)
+    try:
+        owner = store_of(request).whose_password(token)
+    except UserError as error:
+        return _join_form(request, token, error=error)
+    return _take_up(request, token, me) if me and not owner else _join_form(request, token, owner=owner)
 
 
-def _join_form(request: Request, token: str, name: str = "", error: UserError | None = None) -> Response:
+def _join_form(
+    request: Request, token: str, name: str = "", error: UserError | None = None, owner: Person | None = None
+) -> Response:
+    """owner: whose new password is asked for; None: a newcomer is asked for name and password."""
     visit(request)
     status = STATUS.get(type(error).__name__, 422) if error else 200
-    why = "Choose a name and a password to begin."
+    why = f"Set a new password, {owner.name}." if owner else "Choose a name and a password to begin."
     answer = page(
-        request, "join.html", status=status, token=token, name=name, error=error, why=why, shortest=SHORTEST_PASSWORD
-    )
+        request, "join.html", status=status, token=token, name=owner.name if owner else name, error=error, why=why,
+        shortest=SHORTEST_PASSWORD, reset=owner is not None,
+    )  # fmt: skip
     give_visit(answer, request)
     return answer
 
@@ -95,16 +103,16 @@ def _take_up(request: Request, token: str, me: Person) -> Response:
 
 @router.post("/join/{token}")
 def join(request: Request, token: str, store: AtStore, fields: Form) -> Response:
-    me = signed_in(request)
-    if me:
-        store.join(token, me)
-        return go("/")
+    me, owner = signed_in(request), None
     name, password = str(fields.get("name", "")).strip(), str(fields.get("password", ""))
     try:
-        store.accept(token, name, password)
-        session = store.sign_in(name, password)
+        owner = store.whose_password(token)
+        if me and not owner:
+            store.join(token, me)
+            return go("/")
+        session = store.sign_in(store.accept(token, name, password).name, password)
     except UserError as error:
-        return _join_form(request, token, name, error)
+        return _join_form(request, token, name, error, owner)
     answer = go("/")
     give_session(answer, request, session)
     return answer

@@ -112,7 +112,10 @@ class HistoryEntry(Shape):
 
 
 class Added(Shape):
+    """leaks: ids of those items in which an answer seems to name its model."""
+
     added: int
+    leaks: tuple[str, ...] = ()
 
 
 class InviteIn(Shape):
