@@ -49,7 +49,7 @@ def timed(precision: str, steps: int) -> tuple[float, float]:
             parallel.gather(None)
             started, busy = time.perf_counter(), time.process_time()
             cursor = train.train(model, rows, loss, optim=adamw.Optim(1e-4), steps=count, batches=batches,
-                                 out=Path(parallel.agreed(out)), progress=Progress("silent"))  # fmt: skip
+                                 out=Path(out), progress=Progress("silent"))  # fmt: skip
             tokens = cursor.tokens
     wall = time.perf_counter() - started
     return tokens / wall, tokens / max(parallel.gather(time.process_time() - busy))
