@@ -34,7 +34,7 @@ from posttrain.stages.sft import token_loss
 
 HERE = Path(__file__).parent
 LENGTHS = (64, 256, 1024, 4096)
-SHAPES = {"7M": (256, 4), "28M": (512, 8), "120M": (1024, 9)}  # hidden size and layers
+SHAPES = {"5M": (256, 4), "28M": (512, 8), "115M": (1024, 9)}  # hidden size and layers
 ROWS = (1_000, 10_000, 100_000)
 STEPS = 3
 

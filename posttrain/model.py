@@ -24,7 +24,8 @@ from posttrain.head import Head, log_collisions, nll, token_logps
 from posttrain.packing import Branch, Doc, Pack, build, sent
 from posttrain.pipeline import Runtime
 
-COMPILE_FROM = 60  # micro-batches that earn the warm-up of torch.compile back, where it pays at all
+COMPILE_FROM = 60  # micro-batches that earn the warm-up of torch.compile back on a GPU, where it saves launches
+COMPILE_FLOPS = 6e13  # and on a CPU: 20 s of warm-up for a tenth of the time, at 300 GFLOP/s (LOG.md, fifth day)
 REHEARSED = (181, 181, 182)  # 544 tokens, no size of a model's: torch.compile takes equal sizes for the same one
 VARIANTS = 32  # compiled forms of a layer's code, which all layers share: with gradient or without, narrow, very long
 LOSS_ROWS = 256  # the number of targets is padded to a multiple of this: the head sees few different shapes
@@ -183,15 +184,19 @@ class Model:
         """
         return self.hf.disable_adapter() if self.adapted else nullcontext()
 
-    def compile(self, micro_batches: int | None = None) -> bool:
-        """Compile the layers if runtime.compile says so; auto: if about `micro_batches` packs earn the warm-up back.
+    def compile(self, micro_batches: int = 0, tokens: float = 0) -> bool:
+        """Compile the layers if runtime.compile says so; auto: if so many packs, or tokens, earn the warm-up back.
 
         True when packs now run compiled. A machine that cannot compile (no C++ compiler) stays eager under auto.
         """
         how = self.runtime.compile
         if self._compiled:
             return True
-        if how == "off" or self.ghost is not None or (how == "auto" and not self._worth_compiling(micro_batches)):
+        if (
+            how == "off"
+            or self.ghost is not None
+            or (how == "auto" and not self._worth_compiling(micro_batches, tokens))
+        ):
             return False
         layers = layers_of(self.decoder)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
@@ -209,13 +214,13 @@ class Model:
             self.runtime.progress.say(f"  not compiled: {str(error).strip().splitlines()[0][:120]}")
         return bool(self._compiled)
 
-    def _worth_compiling(self, micro_batches: int | None) -> bool:
+    def _worth_compiling(self, micro_batches: int, tokens: float) -> bool:
         """In fp32 the CPU is busy with matrix products that compiling does not touch: 0-5% were measured there."""
-        if (micro_batches or 0) < COMPILE_FROM or self.runtime.checkpointing == "offload":
+        if self.runtime.checkpointing == "offload":
             return False  # a compiled layer keeps its weights too, which would travel with what is kept
         if self.device.type == "cuda":
-            return True
-        if self.runtime.checkpointing:
+            return micro_batches >= COMPILE_FROM
+        if self.runtime.checkpointing or tokens * self.flops_per_token < COMPILE_FLOPS:
             return False
         compiler = any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")))
         return compiler and self.dtype == torch.bfloat16 and cpu_has_bf16()

@@ -1,6 +1,8 @@
 """Packs through real architectures: equal to transformers one row at a time, isolated, shared equal to unshared."""
 
+import os
 import random
+import shutil
 
 import pytest
 import tiny
@@ -11,7 +13,7 @@ from posttrain import bundled
 from posttrain.errors import UserError
 from posttrain.loading import check_head, choose, count_parameters, load_model, memory_hint
 from posttrain.lora import Lora
-from posttrain.model import Model
+from posttrain.model import COMPILE_FLOPS, Model
 from posttrain.packing import Branch, Doc, build
 from posttrain.pipeline import Runtime
 
@@ -299,5 +301,17 @@ def test_what_was_rehearsed_serves_packs_of_every_length():
 
 def test_compile_auto_stays_eager_for_short_runs():
     model = Model(tiny.model("llama"))
-    assert not model.compile(micro_batches=3)
-    assert not model.compile(None)
+    assert not model.compile()
+    assert not model.compile(micro_batches=10**6, tokens=1000)
+
+
+def test_compile_auto_weighs_the_run(monkeypatch):
+    """bf16 on a CPU with a compiler: compiled from the FLOPs on that earn the warm-up back, whatever the packs."""
+    monkeypatch.setattr("posttrain.model.cpu_has_bf16", lambda: True)
+    model = Model(tiny.model("llama", dtype=torch.bfloat16))
+    enough = COMPILE_FLOPS / model.flops_per_token
+    assert [model._worth_compiling(1, tokens) for tokens in (0.9 * enough, 1.1 * enough)] == [False, bool(compiler())]
+
+
+def compiler():
+    return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")

@@ -59,9 +59,7 @@ class Training(Stage):
         kept = mapped.check(held, chat, too_long="drop", **how) if held else None
         keep_ledger(found, kept, out, runtime)
         model = self.load(inputs.one("policy"), runtime)
-        if (
-            model.device.type == "cuda"
-        ):  # now, so that a reference pass is compiled too; a CPU's is kept and must not change
+        if model.device.type == "cuda":  # now, so that a reference pass is compiled too; a CPU's is never
             steps = self.steps or self.epochs * sum(mapped.sizes(found.docs)) / self.batch_tokens
             model.compile(round(steps * max(1, round(self.batch_tokens / self.micro_tokens))))
         held_docs, held_kept = (kept.docs, kept.kept) if kept else ([], [])
@@ -92,7 +90,8 @@ class Training(Stage):
             rows, micro_tokens=self.micro_tokens, batch_tokens=self.batch_tokens,
             epochs=self.epochs, steps=self.steps, seed=self.seed,
         )  # fmt: skip
-        ready.model.compile(steps * max(1, round(self.batch_tokens / self.micro_tokens)))
+        micro = steps * max(1, round(self.batch_tokens / self.micro_tokens))
+        ready.model.compile(micro, tokens=steps * self.batch_tokens)
         optim = adamw.Optim(
             self.lr, self.schedule, self.warmup, self.weight_decay, self.clip, moments=runtime.moments
         )  # fmt: skip
