@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_votes import choices, item, votes
 
+from posttrain import agreement
 from posttrain.errors import UserError
 from posttrain.feedback import Filters, frozen, snapshot_report, to_rows
 from posttrain.feedback.croissant import write_croissant
@@ -290,6 +291,17 @@ def test_strengths_near_each_other_agree_more_than_opposites():
     items = [item(f"q{n}", asks=f"{n}?") for n in range(6)]
     alpha = [snapshot_report(items, cast, draws=20)["strength_agreement"]["value"] for cast in (near, far)]
     assert alpha[0] > 0.6 > 0 > alpha[1]
+
+
+def test_kappa_of_two_people_weighs_strengths_by_squared_distance():
+    """Twelve items, always the same side, one step apart: unweighted they never agree."""
+    strengths = [(("first", "second")[n % 2], 2 + n % 3) for n in range(12)]
+    cast = [v for n, (side, s) in enumerate(strengths) for v in choices(f"q{n}", (side, s), (side, s - 1), start=2 * n)]
+    (row,) = snapshot_report([item(f"q{n}", asks=f"{n}?") for n in range(12)], cast, draws=20)["cohen"]
+    sign = {"first": 1, "second": -1}
+    a, b = ([sign[side] * (s - less) for side, s in strengths] for less in (0, 1))
+    assert row["n"] == 12 and row["kappa"] == pytest.approx(agreement.cohen_kappa(a, b, "quadratic"))
+    assert row["kappa"] > 0.8 > 0 >= agreement.cohen_kappa(a, b)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def snapshot_report(items: Sequence[TaskItem], votes: Sequence[Vote], *, draws: 
         "coverage": coverage(open_items, own),
         "agreement": {sort: agreement_of(found, SCALES[sort], draws) for sort, found in told.items()},
         "strength_agreement": strength_agreement(own, draws),
-        "cohen": cohens(told.get("preference") or next(iter(told.values()), [])),
+        "cohen": cohens(own, told),
         "choices": dict(Counter(str(v.choice) for v in own if v.choice)),
         "safety": dict(Counter(b for v in own for b in v.safety or ())),
         "flags": dict(Counter(f for v in own for f in v.flags)),
@@ -61,30 +61,36 @@ def agreement_of(labels: Labels, level: Level, draws: int) -> dict[str, Any]:
     } | {name: _interval(x) for name, x in agreement.with_intervals(labels, level, draws).items()}  # fmt: skip
 
 
-def strength_agreement(votes: Sequence[Vote], draws: int) -> dict[str, Any] | None:
-    """Krippendorff's ordinal alpha of signed strengths, second by 4 to first by 4, a tie in the middle."""
+def signed_strengths(votes: Sequence[Vote]) -> list[tuple[str, str, int]]:
+    """Second by 4 to first by 4, a tie in the middle; [] where nobody said how strongly."""
     sign = {"first": 1, "second": -1, "tie": 0, "both_bad": 0}
     labels = [
         (v.item, v.person, sign[v.choice] * (v.strength or 0))
         for v in votes
         if v.choice is not None and (v.strength is not None or sign[v.choice] == 0)
     ]
-    if not any(label for _, _, label in labels):
-        return None
-    return _interval(agreement.with_intervals(labels, "ordinal", draws)["alpha"])
+    return labels if any(label for _, _, label in labels) else []
 
 
-def cohens(labels: Labels) -> list[dict[str, Any]]:
-    """Cohen's kappa of every two people with enough in common, lowest first."""
+def strength_agreement(votes: Sequence[Vote], draws: int) -> dict[str, Any] | None:
+    """Krippendorff's ordinal alpha of signed strengths."""
+    labels = signed_strengths(votes)
+    return _interval(agreement.with_intervals(labels, "ordinal", draws)["alpha"]) if labels else None
+
+
+def cohens(votes: Sequence[Vote], told: dict[str, Labels]) -> list[dict[str, Any]]:
+    """Cohen's kappa of every two people with enough in common, lowest first; strengths weighted by squared distance."""
+    signed = signed_strengths(votes)
     said: dict[str, dict[str, Any]] = defaultdict(dict)
-    for item, person, label in labels:
+    for item, person, label in signed or told.get("preference") or next(iter(told.values()), []):
         said[person][item] = label
     busiest = sorted(said, key=lambda p: (-len(said[p]), p))[:PEOPLE]
     found = []
     for a, b in combinations(sorted(busiest), 2):
         both = [i for i in said[a] if i in said[b]]
         if len(both) >= COMMON:
-            kappa = agreement.cohen_kappa([said[a][i] for i in both], [said[b][i] for i in both])
+            labels = [said[a][i] for i in both], [said[b][i] for i in both]
+            kappa = agreement.cohen_kappa(*labels, "quadratic" if signed else None)
             found.append({"people": [a, b], "n": len(both), "kappa": kappa})
     return sorted(found, key=lambda row: row["kappa"])
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, upda
 from sqlalchemy.exc import IntegrityError
 
 from posttrain.store.database import Database
-from posttrain.store.leaks import leaks as leaks  # others have it from here
+from posttrain.store.leaks import leaks
 from posttrain.store.prepared import Bundle, Prepared
 from posttrain.store.projects import STANDING_OF_ONE, WORKERS, Standing, admitted, chance
 from posttrain.store.rows import Drawn, Person, Task, TaskItem

@@ -1,7 +1,7 @@
 """How far can the votes be trusted? Agreement, gold, reliability, bias: of a project and of each annotator.
 
-The formulas are agreement.py's; here votes become their arrays. Gold items measure people and are left out of the
-agreement between people. A ranking counts as its pairs of answers.
+The formulas are agreement.py's; here votes become their arrays. Gold items measure people and are left out of
+agreement and biases. A ranking counts as its pairs of answers.
 Left out on purpose: leaving votes out (feedback/ does), plots, and any mean over different kinds of project.
 """
 
@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
 from posttrain import agreement, stats
 from posttrain.store import events, labels, work
-from posttrain.store.assign import leaks, open_leases
+from posttrain.store.assign import open_leases
 from posttrain.store.errors import Missing
+from posttrain.store.leaks import leaks
 from posttrain.store.projects import get
 from posttrain.store.rows import Disagreement, Estimate, Kind, PersonQuality, Progress, Quality, TaskItem, Vote
 from posttrain.store.schema import events as chain
@@ -88,16 +89,17 @@ def quality(conn: Connection, slug: str) -> Quality:
     read = dict(conn.execute(select(items.c.id, items.c.body).where(items.c.project == slug, items.c.votes > 0)).all())
     item = {name: TaskItem.model_validate_json(body) for name, body in read.items()}
     skips = dict(conn.execute(select(members.c.person, members.c.skips).where(members.c.project == slug)).all())
-    units = said(kind, [v for v in votes if not v.gold])
+    own = [v for v in votes if not v.gold]
+    units = said(kind, own)
     many: dict[str, int] = defaultdict(int)
     for v in votes:
         many[v.item] += not v.gold
-    decided = [v for v in votes if v.choice in ("first", "second")]
+    decided = [v for v in own if v.choice in ("first", "second")]
     return Quality(
         project=slug, head=project.head, votes=len(votes), annotators=len({v.person for v in votes}),
         multiply_labelled=sum(n > 1 for n in many.values()), **_agreement(kind, units),
         cohen=_couples(kind, votes), gold=_golden(kind, votes, item), first_share=_first(decided),
-        longer_share=_longer(decided, item), tie_share=_ties(votes) if kind == "pair" else Estimate(value=None),
+        longer_share=_longer(decided, item), tie_share=_ties(own) if kind == "pair" else Estimate(value=None),
         people=_people(kind, votes, units, item, skips),
     )  # fmt: skip
 
