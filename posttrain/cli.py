@@ -258,7 +258,10 @@ def label(
     kind: Annotated[str | None, typer.Option(help="pair, ranking, rating, thumb, rewrite, demo or safety.")] = None,
     items: Annotated[str | None, typer.Option(help="A file of items to import: JSON Lines, JSON, CSV.")] = None,
     models: Annotated[tuple[str, str] | None, typer.Option(help="Two models whose answers are compared.")] = None,
-    prompts: Annotated[str | None, typer.Option(help="With --models: the prompts they answer.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model whose answers are shown, once for each: one, or more than two.")
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="With --models or --model: the prompts they answer.")] = None,
     labels: Annotated[int, typer.Option(min=1, help="Answers wanted for each item of a new project.")] = 1,
     title: Annotated[str, typer.Option(help="Title of a new project.")] = "",
     db: Annotated[
@@ -275,8 +278,9 @@ def label(
     from posttrain import label as labelling
 
     labelling.label(
-        project, kind=labelling.known_kind(kind), title=title, labels=labels, items=items, models=models or (),
-        prompts=prompts, db=db, host=host, port=port, workers=workers, say=typer.echo,
+        project, kind=labelling.known_kind(kind), title=title, labels=labels, items=items,
+        models=(*(models or ()), *(model or ())), prompts=prompts, db=db, host=host, port=port, workers=workers,
+        say=typer.echo,
     )  # fmt: skip
 
 

@@ -35,7 +35,10 @@ def label(
     from posttrain.store import Store
 
     if bool(models) != bool(prompts):
-        raise UserError("--models and --prompts belong together", remedy="--models A B --prompts FILE")
+        raise UserError(
+            "models and prompts belong together",
+            remedy="--models A B --prompts FILE; --model once for each where there are more, or one",
+        )
     if workers > 1 and not db.startswith("postgres"):
         raise UserError("SQLite has one writer: several workers need PostgreSQL", remedy="--db postgresql://...")
     listener = listen.bind(host, port)
@@ -145,7 +148,10 @@ def sampled(
 
     low, high = ANSWERS[kind]
     if not low <= len(models) <= high:
-        raise UserError(f"a {kind} project compares {low} to {high} answers, not those of {len(models)} models")
+        raise UserError(
+            f"a {kind} project shows {low} to {high} answers, not those of {len(models)} models",
+            where=slug, remedy="--model MODEL, once for each answer; the same model may come again",
+        )  # fmt: skip
     known = {item.id for item in store.items(slug)}
     rows: list[Prompt] = load(prompts, "prompts").rows
     wanted = {f"sampled-{digest([p.model_dump(mode='json')['messages'], *models])}": p for p in rows}

@@ -120,7 +120,7 @@ def killed_again_and_again(home, tmp_path, stage, kills):
     return hit
 
 
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "dpo", "judge", "grpo"])  # a training stage of each kind
 def test_three_kills(home, tmp_path, stage):
     killed_again_and_again(home, tmp_path, stage, 3)
 

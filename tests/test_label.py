@@ -72,7 +72,7 @@ def test_two_models_answer_prompts(store, tmp_path):
     assert all(len({a.text for a in item.answers}) == 2 for item in made)
     if len(made) == 2:
         assert labelling.sampled(*how) == []
-    with pytest.raises(UserError, match="compares 3 to 9"):
+    with pytest.raises(UserError, match="shows 3 to 9"):
         labelling.sampled(store, "models", "ranking", folders, prompts, 1.0, 12, said.append)
 
 
@@ -102,6 +102,17 @@ def test_the_serving_log_gives_answers_to_compare(tmp_path):
     assert [len(item.answers) for item in labelling.served(log, "rating")] == [1, 1]
     assert labelling.served(log, "ranking") == []
     assert labelling.served(write(tmp_path / "items.jsonl", LINES), "pair") == []
+
+
+@pytest.mark.parametrize(("kind", "count"), [("ranking", 3), ("rating", 1)])
+def test_any_number_of_models_answers_prompts(store, tmp_path, kind, count):
+    import tiny
+
+    folders = [str(tiny.folder(tmp_path / f"model{seed}", seed=seed)) for seed in range(1, count + 1)]
+    prompts = write(tmp_path / "prompts.jsonl", [{"prompt": "the user asks"}, {"prompt": "the assistant answers"}])
+    labelling.settle(store, kind, kind, "", 1, print)
+    made = labelling.sampled(store, kind, kind, folders, prompts, 1.0, 12, print)
+    assert made and all([a.model for a in item.answers] == folders for item in made)
 
 
 def test_models_and_prompts_belong_together(tmp_path):
