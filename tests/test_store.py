@@ -306,9 +306,9 @@ def test_active_order_asks_about_the_models_least_known(store):
 def test_the_random_share_of_the_active_order_is_random(store):
     project(store, 300, order="active", random_share=0.4)
     who = person(store)
-    drawn = Counter(vote(store, who).body["drawn"] for _ in range(80))
+    drawn = Counter(vote(store, who).body["drawn"] for _ in range(160))
     assert set(drawn) == {"random", "active"}
-    assert 0.2 < drawn["random"] / 80 < 0.6  # 0.4 +- 3.5 standard deviations of 0.055
+    assert 0.2 < drawn["random"] / 160 < 0.6  # 0.4 +- five standard deviations of 0.039
 
 
 # ---- answering, skipping, undoing ------------------------------------------------------------------------------------
