@@ -32,7 +32,7 @@ test-oldest:  # every lower bound of pyproject.toml at once; PYTHON=python3.12 w
 
 bench: $(STAMP)  # beside TRL and transformers, by turns: an hour on two cores
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e '.[parity]'
-	$(BIN)/python benchmarks/vs_trl.py --task sft dpo reward --steps 72 --skip 8
+	$(BIN)/python benchmarks/vs_trl.py --task sft dpo reward --steps 72 --skip 8 --compile on
 	$(BIN)/python benchmarks/vs_trl_grpo.py
 	$(BIN)/python benchmarks/sampler.py --dtype bfloat16
 
