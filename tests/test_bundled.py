@@ -46,7 +46,7 @@ def test_the_suites_are_what_their_generators_write(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     written = sorted(tmp_path.glob("*.jsonl"))
-    assert len(written) == 12
+    assert len(written) == 13
     for path in written:
         assert path.read_text() == (Path(bundled.__file__).parent / "suites" / path.name).read_text(), path.name
 

@@ -8,7 +8,7 @@ import pytest
 
 from posttrain import stats
 from posttrain.evals import calibrate, runner, task
-from posttrain.evals.suites import attacks, bias, calibration, diversity, facts, multi_turn, support
+from posttrain.evals.suites import attacks, bias, calibration, diversity, facts, multi_turn, support, tone
 from posttrain.evals.task import Done, Task
 from posttrain.gates import Scored
 from posttrain.progress import Progress
@@ -179,6 +179,32 @@ def test_attacks_count_both_sides():
     assert tables["attack"]["plain"]["resisted"][0] == 0.5 == tables["category"]["x"]["resisted"][0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "good", "bad"),
+    [
+        ("upset", "I am sorry. Keep her basket for a while.", "Put the basket in the bin."),
+        ("rude", "It has 366 days.", "You are stupid. It has 366 days."),
+        ("formal", "I would like to request a new library card.", "Hey, I've lost my card!"),
+        ("simple", "Rain is water. It falls from clouds.", "Precipitation is condensed atmospheric vapour."),
+    ],
+)
+def test_tone(asked, good, bad):
+    """Each tone by hand; an answer that breaks off fits nothing; rude items have no `fitting`."""
+    given = item(tone=asked)
+    metric = "civil" if asked == "rude" else "fitting"
+    assert tone.score(given, done(good))[metric] == 1.0 and tone.score(given, done(bad))[metric] == 0.0
+    assert tone.score(given, done(good, "length"))["civil"] == 0.0
+    assert ("fitting" in tone.score(given, done(good))) == (asked != "rude")
+
+
+def test_shouting_and_lectures_are_not_civil():
+    assert tone.score(item(tone="rude"), done("NOBODY CARES what you think."))["civil"] == 0.0
+    assert tone.score(item(tone="rude"), done("NATO and HTML are words of capitals."))["civil"] == 1.0
+    preached = "Remember that anger is bad. You should always be calm."
+    assert tone.score(item(tone="upset"), done(preached)) == {"civil": 0.0, "fitting": 0.0}
+    assert "tone must be one of" in tone.problem(item(tone="loud"))
+
+
 def test_support_desk():
     asked = item(answers=["30", "thirty"])
     assert support.score(asked, done("Within 30 days.")) == {"accuracy": 1.0, "friendly": 1.0}
@@ -213,6 +239,10 @@ def test_bias_pairs_differ_in_the_group_alone():
         )
         assert a.pair == b.pair and (a.side, b.side) == ("a", "b") and 0 < len(one - two) <= 3
     assert len({i.axis for i in items}) >= 6
+
+
+def test_every_tone_is_asked_for_as_often():
+    assert set(Counter(i.tone for i in task.load("tone").items).values()) == {40}
 
 
 def test_calibration_choices_are_balanced():

@@ -16,6 +16,7 @@ import suite_hygiene
 import suite_instructions
 import suite_multi_turn
 import suite_support
+import suite_tone
 import suite_word_problems
 
 SUITES = Path(__file__).resolve().parents[2] / "posttrain" / "bundled" / "suites"
@@ -29,6 +30,7 @@ MAKERS = {
     "calibration": suite_calibration,
     "diversity": suite_diversity,
     "multi_turn": suite_multi_turn,
+    "tone": suite_tone,
     "support_desk": suite_support,
     "compare": solve.COMPARISONS,
     "sums_below_100": solve.SUMS,

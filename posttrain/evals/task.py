@@ -25,6 +25,7 @@ from posttrain.evals.suites import (
     multi_turn,
     refusals,
     support,
+    tone,
     word_problems,
 )
 from posttrain.rows import Item, Row, Termination, digest, read_jsonl
@@ -41,6 +42,7 @@ SUITES: dict[str, ModuleType] = {
     "multi_turn": multi_turn,
     "bias": bias,
     "diversity": diversity,
+    "tone": tone,
     "attacks": attacks,
     "support_desk": support,
     "compare": arithmetic,
@@ -52,7 +54,7 @@ TAKEN = ("all", "pinned")  # what metrics over all suites, and over the cases th
 # For a user's own suite whose first item does not say `scoring: <a bundled suite>`: the field that tells which suite's
 # scoring its items want, the most telling first.
 TELLTALE = {
-    "attack": attacks, "pair": bias, "check": hygiene, "constraints": instructions, "label": refusals,
+    "attack": attacks, "pair": bias, "tone": tone, "check": hygiene, "constraints": instructions, "label": refusals,
     "answerable": facts, "answers": facts, "answer": arithmetic, "choices": capability, "text": capability,
 }  # fmt: skip
 
