@@ -45,8 +45,9 @@ STAGES = {
     "grpo": RL.format(algorithm="{type: grpo, kl: {coef: 0.02, target: 0.5}}"),
     "ppo": RL.format(algorithm="{type: ppo}")
     + "\n    epochs: 2\n    shaping: {normalise: true}\n    rollouts: {curriculum: 0.5, max_staleness: 1}",
-    "online": "{type: online_preference, policy: base, prompts: HOME/items.jsonl, rounds: 2, per_round: 12, n: 4,"
-    " max_new: 6, lr: 0.003, epochs: 2, batch_tokens: 256, micro_tokens: 256, max_tokens: 250, holdout: 0.2}",
+    # answers long enough that some end by themselves, or there would be no pairs
+    "online": "{type: online_preference, policy: base, prompts: HOME/items.jsonl, rounds: 2, per_round: 12, n: 8,"
+    " max_new: 40, lr: 0.003, epochs: 2, batch_tokens: 256, micro_tokens: 256, max_tokens: 250, holdout: 0.2}",
 }
 PATIENCE = 600  # seconds for a run that nobody kills, on a busy machine
 LOADING = 0.3  # seconds before the stage begins: reading the recipe, finding what is done
