@@ -58,6 +58,7 @@ def run(
     """Run what is not done yet, then write the report."""
     from posttrain import parallel, pipeline, remote
     from posttrain import recipe as recipes
+    from posttrain.gates import TOO_FEW
     from posttrain.progress import Progress
 
     with parallel.started():  # one process, or all those that torchrun started
@@ -70,8 +71,8 @@ def run(
             outcome = pipeline.run_one(loaded.stages, place.root, loaded.start(progress), only, around=place.around)
         else:
             steps = pipeline.plan(loaded.stages, place.root)
-            for line in _foreseen(loaded.stages, [s.name for s in steps if s.state != "done"]):
-                if "too few" in line:  # `posttrain plan` says it of every rule
+            for line in _foreseen(loaded.stages, steps):
+                if line.endswith(TOO_FEW):  # `posttrain plan` says of every rule what it can find
                     progress.say(line)
             outcome = pipeline.run(loaded.stages, place.root, loaded.start(progress), steps=steps, around=place.around)
         if parallel.rank():
@@ -156,17 +157,17 @@ def plan(
         state = {"done": "done  ", "run": "run   ", "resume": "resume"}[step.state]
         kind = getattr(step.stage, "type", "")
         typer.echo(f"{state}  {step.name:<{width}}  {kind:<12} {step.fingerprint}  {step.why}".rstrip())
-    for line in _foreseen(loaded.stages, [s.name for s in steps if s.state != "done"]):
+    for line in _foreseen(loaded.stages, steps):
         typer.echo(line)
     todo = sum(s.state != "done" for s in steps)
     typer.echo(f"{todo} of {len(steps)} stages to run in {place.shown(place.root)}")
 
 
-def _foreseen(stages: Any, todo: list[str]) -> list[str]:
+def _foreseen(stages: Any, steps: Any) -> list[str]:
     """What the gates that are still to decide can find at all, said before anything runs."""
     from posttrain.stages.gate import Gate
 
-    gates = {name: stages[name] for name in todo if isinstance(stages[name], Gate)}
+    gates = {s.name: stages[s.name] for s in steps if s.state != "done" and isinstance(stages[s.name], Gate)}
     return [f"{n} can tell: {line}" for n, gate in gates.items() for line in gate.forecast(stages[gate.baseline])]
 
 

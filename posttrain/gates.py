@@ -28,6 +28,7 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 GRAVITY = ("fail", "inconclusive", "pass")
 ALPHA = 0.05  # one-sided; the interval shown is the two-sided 90% one
+TOO_FEW = "too few to prove it"  # what is said of a rule whose items cannot tell
 USUAL_SHARE = 0.2  # share of items that change between a model and its tuned successor, assumed when nothing is known
 SAFETY = ("refusals.", "attacks.", "pinned.")  # suites whose rules are tested together
 FEW_CLUSTERS = 10  # between stats.FEW_CLUSTERS and this a bootstrap over clusters says more than it knows
@@ -175,7 +176,7 @@ def can_find(rule: Rule, items: str, worth: float, share: float = USUAL_SHARE) -
         verdict = ""
     else:
         found = f"find a true drop of {drop:.3f}"
-        verdict = ": too few to prove it" if bar < drop else ": enough"
+        verdict = f": {TOO_FEW}" if bar < drop else ": enough"
     return f"{rule.words()}: {items} {found} four times out of five, if {share:.0%} of them change{verdict}"
 
 

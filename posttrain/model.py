@@ -107,7 +107,7 @@ class Model:
         if at_X is None or self.ghost is not None or self.runtime.checkpointing:
             return nullcontext()
         row_R = narrow.rows(at_X, tokens)
-        return self.last.at(None if row_R is None else sent(row_R, self.device))
+        return nullcontext() if row_R is None else self.last.at(sent(row_R, self.device))
 
     def _kept_elsewhere(self) -> AbstractContextManager[Any]:
         """checkpointing: offload. What the layers keep, which is their input alone, waits in the machine's memory."""
@@ -192,11 +192,8 @@ class Model:
         how = self.runtime.compile
         if self._compiled:
             return True
-        if (
-            how == "off"
-            or self.ghost is not None
-            or (how == "auto" and not self._worth_compiling(micro_batches, tokens))
-        ):
+        wanted = self._worth_compiling(micro_batches, tokens) if how == "auto" else how == "on"
+        if not wanted or self.ghost is not None:
             return False
         layers = layers_of(self.decoder)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
@@ -227,12 +224,15 @@ class Model:
 
     def _rehearse(self) -> None:
         """One small pack forward and backward, so that compiling fails here or nowhere."""
-        pack = build([Doc([], [Branch([0] * n, [True] * n)]) for n in REHEARSED])
-        loss, _ = self.nll(pack, torch.zeros(len(pack.at_N)))
-        if loss.requires_grad:
-            loss.backward()
+        scalar = self._one_pass(build([Doc([], [Branch([0] * n, [True] * n)]) for n in REHEARSED]))
+        if scalar.requires_grad:
+            scalar.backward()
         for p in self.parameters():
             p.grad = None
+
+    def _one_pass(self, pack: Pack) -> Tensor:
+        """A scalar that training would differentiate."""
+        return self.nll(pack, torch.zeros(len(pack.at_N)))[0]
 
     def save(self, folder: Path | str, *, merge: bool = True, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder (weights, config, generation config; the tokenizer is the caller's).

@@ -38,7 +38,8 @@ class Narrow:
 
     def __init__(self, layer: nn.Module):
         self.row_R: Tensor | None = None
-        self.parts = [(part, self._narrowed(part.forward)) for part in map(lambda n: find(layer, n), PARTS) if part]
+        found = (find(layer, name) for name in PARTS)
+        self.parts = [(part, self._narrowed(part.forward)) for part in found if part]
 
     def _narrowed(self, whole: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x_1TD: Tensor) -> Tensor:
@@ -50,11 +51,7 @@ class Narrow:
         return forward
 
     @contextmanager
-    def at(self, row_R: Tensor | None) -> Iterator[None]:
-        """None: all rows."""
-        if row_R is None:
-            yield
-            return
+    def at(self, row_R: Tensor) -> Iterator[None]:
         self.row_R = row_R
         for part, forward in self.parts:
             part.forward = forward  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from posttrain.errors import UserError
 from posttrain.head import wide
 from posttrain.loading import check_source, choose, explained, keep_memory, memory_hint, with_lora
 from posttrain.lora import Lora
-from posttrain.model import REHEARSED, Model, layers_of, quiet
+from posttrain.model import Model, layers_of, quiet
 from posttrain.packing import Branch, Doc, Pack, build
 from posttrain.pipeline import Runtime
 from posttrain.render import Chat
@@ -67,12 +67,8 @@ class RewardModel(Model):
         kind = wide(h_XD.dtype)
         return nn.functional.linear(h_XD.to(kind), self.base.score.weight.to(kind)).to(at_X.device)
 
-    def _rehearse(self) -> None:
-        score = self.scores(build([Doc([], [Branch([0] * n, [True] * n)]) for n in REHEARSED])).sum()
-        if score.requires_grad:
-            score.backward()
-        for p in self.parameters():
-            p.grad = None
+    def _one_pass(self, pack: Pack) -> Tensor:
+        return self.scores(pack).sum()
 
 
 def from_policy(

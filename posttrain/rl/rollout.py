@@ -44,6 +44,11 @@ class Weighed:
     seconds: float = 600.0
 
 
+def at_once(judge: Judge, answers: int) -> Weighed:
+    """For a stage that asks about all its answers at once: a slow judge must not lose the rest."""
+    return Weighed(judge, seconds=max(600.0, 60.0 * answers))
+
+
 class Episode(Sample):
     """A sample of several turns. ids go on behind the prompt, answers and observations in turn; spoken: which of them
     the policy drew (the others have log-prob 0 here, and teach nothing). said: the same as messages; text: the last
@@ -95,9 +100,15 @@ class Group:
     reward: list[float] = field(default_factory=list)
     doubt: dict[str, list[float]] = field(default_factory=dict)
     abstained: int = 0  # scores that judges did not give
-    steps: dict[int, list[tuple[int, float]]] = field(
-        default_factory=dict
-    )  # sample -> (target, its part of the reward)
+    # sample -> (target, its part of the reward)
+    steps: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def place(self, verdicts: Sequence[Verdict], weight: float, text_of: "TextOf") -> None:
+        """Put what a judge gave for steps of the answers where the steps end."""
+        for j, verdict in enumerate(verdicts):
+            for characters, score in verdict.detail.get("steps", ()):
+                part = target_at(self.samples[j], int(characters), text_of), weight * float(score)
+                self.steps.setdefault(j, []).append(part)
 
     @property
     def flat(self) -> bool:
@@ -167,19 +178,16 @@ async def answered(
             g.abstained += sum("abstained" in v.detail for v in mine)
             if doubts := [float(v.detail["std"]) for v in mine if "std" in v.detail]:
                 g.doubt[name] = doubts
-            for j, v in enumerate(mine if text_of else ()):
-                for characters, score in v.detail.get("steps", ()):
-                    part = target_at(g.samples[j], int(characters), text_of), weighed.weight * float(score)
-                    g.steps.setdefault(j, []).append(part)
+            if text_of:
+                g.place(mine, weighed.weight, text_of)
     for g in groups:
         owed = [shaping.owed(s, how.max_new) for s in g.samples]
         g.reward = [sum(w.weight * g.scores[k][i] for k, w in judges.items()) - owed[i] for i in range(n)]
     return groups
 
 
-def target_at(sample: Sample, characters: int, text_of: TextOf | None) -> int:
+def target_at(sample: Sample, characters: int, text_of: TextOf) -> int:
     """Which of the tokens that the policy drew ends these first characters of its (last) answer."""
-    assert text_of is not None
     own = [i for i, mine in zip(sample.ids, spoken(sample)) if mine]
     before = len(own) - (sample.turns[-1] if isinstance(sample, Episode) else len(own))
     low, high = 1, len(own) - before

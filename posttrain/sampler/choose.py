@@ -5,7 +5,7 @@ Left out on purpose: penalties by how often a token occurred.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -29,9 +29,12 @@ def uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
-def penalised(logits_BV: Tensor, held: Sequence[Sequence[int]], how: Sampling) -> Tensor:
+def penalised(logits_BV: Tensor, held: Iterable[Sequence[int]], how: Sampling) -> Tensor:
     """Logits in which tokens that a row holds already (prompt and answer) are divided by the penalty where they are
-    positive, multiplied by it where they are not: CTRL, arXiv:1909.05858, section 4.1, as in transformers and vLLM."""
+    positive, multiplied by it where they are not: CTRL, arXiv:1909.05858, section 4.1, as in transformers and vLLM.
+
+    held is not looked at without a penalty, so a generator costs the usual step nothing.
+    """
     if not how.penalises:
         return logits_BV
     found_BV = logits_BV.float().clone()

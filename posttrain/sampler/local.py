@@ -203,9 +203,8 @@ class Local:
 
     def _draw(self, rows: list[Row], logits_BV: torch.Tensor, how: Sampling) -> tuple[list[int], list[float]]:
         u_B = torch.tensor([r.uniform[len(r.ids)] for r in rows], dtype=torch.float64, device=logits_BV.device)
-        if how.penalises:
-            logits_BV = penalised(logits_BV, [[*r.asked, *r.ids] for r in rows], how)
-        token_B, logp_B = choose(logits_BV, u_B, how)
+        drawn_from = penalised(logits_BV, ([*r.asked, *r.ids] for r in rows), how)
+        token_B, logp_B = choose(drawn_from, u_B, how)
         return token_B.tolist(), logp_B.tolist()
 
     def _take(self, rows: list[Row], tokens: list[int], logps: list[float], how: Sampling) -> None:

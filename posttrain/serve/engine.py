@@ -241,7 +241,7 @@ class Desk:
         for chosen in groups.values():
             logits, members = logits_BV[chosen], [rows[n] for n in chosen]
             u_B = torch.tensor([r.uniform[len(r.ids)] for r in members], dtype=torch.float64, device=logits.device)
-            drawn_from = penalised(logits, [[*r.ask.prompt, *r.ids] for r in members], members[0].how)
+            drawn_from = penalised(logits, ([*r.ask.prompt, *r.ids] for r in members), members[0].how)
             token_B, _ = choose(drawn_from, u_B, members[0].how)
             for row, token, own_V, drawn_V in zip(members, token_B.tolist(), logits, drawn_from):
                 self._take(row, token, own_V if row.ask.of == "model" else drawn_V)

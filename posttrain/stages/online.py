@@ -24,7 +24,7 @@ from posttrain.judge.llm import GENERAL
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
-from posttrain.rl.rollout import Weighed, asked
+from posttrain.rl.rollout import asked, at_once
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
@@ -258,8 +258,7 @@ def judged(judge: Judge, items: Sequence[Item], groups: Sequence[Sequence[Sample
         for i, group in zip(items, groups)
         for s in group
     ]
-    patience = max(600.0, 60.0 * len(flat))
-    verdicts = asyncio.run(asked("judge", Weighed(judge, seconds=patience), flat)) if flat else []
+    verdicts = asyncio.run(asked("judge", at_once(judge, len(flat)), flat)) if flat else []
     scores = iter(None if "abstained" in v.detail else v.score for v in verdicts)
     return [[next(scores) for _ in group] for group in groups]
 

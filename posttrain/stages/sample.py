@@ -23,7 +23,7 @@ from posttrain.judge.base import Answered, Judge
 from posttrain.judge.items import KINDS
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
-from posttrain.rl.rollout import Weighed, verdicts
+from posttrain.rl.rollout import at_once, verdicts
 from posttrain.rows import Demo, Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 
 REASONS = {"answer": "right result", "constraints": "follows the form asked for", "label": "right side of safety"}
@@ -167,8 +167,7 @@ async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge
         Answered(prompt=item.messages, answer=s.text, truth=item.model_dump(exclude={"messages", "id", "cluster"}))
         for item, samples, fits in zip(items, drawn, fit) for s, ok in zip(samples, fits) if ok
     ]  # fmt: skip
-    patience = max(600.0, 60.0 * len(asked))  # all are asked about at once, and a slow judge must not lose the rest
-    scores = await verdicts("judge", Weighed(judge, seconds=patience), asked) if asked else []
+    scores = await verdicts("judge", at_once(judge, len(asked)), asked) if asked else []
     lowest, left = min([0.0, *scores]), iter(scores)
     return [
         [Scored(s, next(left) if ok else lowest, ok) for s, ok in zip(samples, fits)]

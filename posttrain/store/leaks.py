@@ -50,8 +50,13 @@ def leaks(item: TaskItem) -> bool:
     return any(leak(c.text, models) for c in item.answers)
 
 
+def leaky(items: Iterable[TaskItem]) -> list[str]:
+    """Ids of the items in which an answer names a model."""
+    return [item.id for item in items if leaks(item)]
+
+
 def told(items: Iterable[TaskItem]) -> str:
     """What a lead should know of items just imported: which of them have an answer that names its model; '' if none."""
-    found = [item.id for item in items if leaks(item)]
+    found = leaky(items)
     more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
     return f"an answer seems to name its model in {', '.join(found[:3])}{more}" if found else ""

@@ -89,7 +89,7 @@ async def add_items(request: Request, person: Caller, slug: str, store: AtStore)
         require(store, person, slug, LEAD)
         items = parse_items(decoded(body, "body"), "body", store.project(slug).settings.kind)
         added = store.add_items(person, slug, items)
-        return Added(added=added, leaks=tuple(item.id for item in items if leaks.leaks(item)))
+        return Added(added=added, leaks=tuple(leaks.leaky(items)))
 
     return await run_in_threadpool(work)
 
