@@ -1,6 +1,7 @@
 """Seconds of a GRPO step beside TRL's trainer: same model, prompts, group and lengths, by turns.
 
     python benchmarks/vs_trl_grpo.py [--prompts FILE] [--model FOLDER] [--rounds 2] [--steps 12] [--skip 3] ...
+    python benchmarks/vs_trl_grpo.py --model runs/assistant/sft-... --new 256    # answers that end by themselves
 
 A step is --questions prompts with --group answers of up to --new tokens at temperature 1, a reward, the KL to a frozen
 reference, one update. The reward counts the distinct characters of an answer: it costs nothing and always varies.
@@ -48,10 +49,12 @@ def trl_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "<|im_end|>" in tokenizer.get_vocab():
         tokenizer.chat_template, tokenizer.eos_token = CHATML, "<|im_end|>"
     rewards: list[float] = []
+    lengths: list[int] = []
 
-    def reward(completions: list[Any], **_: Any) -> list[float]:
+    def reward(completions: list[Any], completion_ids: list[list[int]], **_: Any) -> list[float]:
         found = [float(len(set(c[0]["content"]))) for c in completions]
         rewards.append(statistics.fmean(found))
+        lengths.extend(map(len, completion_ids))
         return found
 
     meter = Meter()
@@ -68,7 +71,8 @@ def trl_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         train_dataset=Dataset.from_list([{"prompt": row["messages"]} for row in rows]),
     )  # fmt: skip
     trainer.train()
-    return {"seconds": meter.seconds, "reward": statistics.fmean(rewards), "peak_gib": peak_gib()}
+    found = {"reward": statistics.fmean(rewards), "length": statistics.fmean(lengths)}
+    return {"seconds": meter.seconds, "peak_gib": peak_gib()} | found
 
 
 def our_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -89,8 +93,8 @@ def our_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     out.mkdir()
     stage.run(Inputs({"policy": (Path(options.model),), "prompts": (folder,)}), out, Runtime(progress=clock))
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    reward = statistics.fmean(e["reward"] for e in log if "reward" in e)
-    return {"seconds": clock.pieces("train")["seconds"], "reward": reward, "peak_gib": peak_gib()}
+    found = {key: statistics.fmean(e[key] for e in log if key in e) for key in ("reward", "length")}
+    return {"seconds": clock.pieces("train")["seconds"], "peak_gib": peak_gib()} | found
 
 
 def run(side: str, argv: list[str], folder: Path) -> dict[str, Any]:
@@ -118,7 +122,8 @@ def compare(options: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
             per = {s: statistics.median(r["seconds"][options.skip :]) for s, r in found.items()}
             rounds.append({"ratio": per["trl"] / per["posttrain"], **found})
             shown = " | ".join(
-                f"{s} {per[s]:.2f} s, reward {r['reward']:.1f}, {r['peak_gib']:.2f} GiB" for s, r in found.items()
+                f"{s} {per[s]:.2f} s, {r['length']:.0f} tokens, reward {r['reward']:.1f}, {r['peak_gib']:.2f} GiB"
+                for s, r in found.items()
             )
             print(f"  round {n + 1}: {shown} | ratio {rounds[-1]['ratio']:.2f}", flush=True)
     ratios = [r["ratio"] for r in rounds]
