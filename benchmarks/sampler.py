@@ -10,6 +10,8 @@ grouped  8 samples of each of 4 (8) prompts, 64 tokens each: the prompt is read 
 ragged   64 prompts of 16 to 160 tokens; answers end by themselves after 32 tokens on average, at most 128. `generate`
          gets batches of 32 and runs each until its longest answer ends; tokens up to the stop token are counted.
 
+--continuous: beside both, transformers' continuous batching (`generate_batch`, paged attention), once each.
+
 Left out on purpose: time to load, and servers.
 """
 
@@ -74,6 +76,24 @@ def theirs(hf: Any, prompts: list[list[int]], n: int, max_new: int, stops: list[
     return drawn
 
 
+def continuous(hf: Any, prompts: list[list[int]], n: int, max_new: int, stops: list[int]) -> int:
+    """Tokens drawn by `generate_batch`, which takes what fits into its pages and lets prompts enter as others leave."""
+    from transformers import GenerationConfig
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+    # its own choice of pages is nine tenths of the free memory, which takes a minute to fill with zeros on a CPU
+    pages = ContinuousBatchingConfig(page_size=256, num_blocks=2 * n * len(prompts), max_batch_tokens=4096)
+    how = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new, eos_token_id=stops or -1,
+        pad_token_id=0,
+    )  # fmt: skip
+    found = hf.generate_batch(
+        [p for p in prompts for _ in range(n)], generation_config=how, continuous_batching_config=pages,
+        progress_bar=False,
+    )  # fmt: skip
+    return sum(len(one.generated_tokens) for one in found.values())
+
+
 def length(row: list[int], stops: list[int]) -> int:
     return next((k + 1 for k, i in enumerate(row) if i in stops), len(row))
 
@@ -116,6 +136,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", nargs="+", default=["fixed", "grouped", "ragged"])
+    parser.add_argument("--continuous", action="store_true", help="beside generate_batch too, once")
     parser.add_argument("--busy", action="store_true", help="count processor time on one thread, not time on the wall")
     options = parser.parse_args()
     clock = time.process_time if options.busy else time.perf_counter
@@ -139,6 +160,10 @@ def main() -> None:
         shown = " | ".join(f"{k} {statistics.median(v):,.0f}" for k, v in speeds.items())
         spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
         print(f"{name:20} tokens/s: {shown} | ratio {statistics.median(ratios):.2f} ({spread})", flush=True)
+        if options.continuous:
+            seconds, tokens = clocked(lambda: continuous(hf, prompts, n, max_new, stops), clock)  # noqa: B023
+            rate, own = tokens / seconds, statistics.median(speeds["local"])
+            print(f"{'':20} generate_batch {rate:,.0f} | ratio {own / rate:.2f}", flush=True)
 
 
 if __name__ == "__main__":

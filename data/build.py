@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "generators"), str(HERE.parent)]
 
-from posttrain.rows import Demo, Item, Message, Pair, Row, digest, dump  # noqa: E402
+from posttrain.rows import Demo, Item, Message, Pair, Ranking, Row, digest, dump  # noqa: E402
 
 BUNDLED = HERE.parent / "posttrain" / "bundled"
 GENERATORS = ("arithmetic", "word_problems", "recall", "extraction", "classification", "editing")
@@ -61,6 +61,12 @@ def pair(row: dict[str, Any], source: str) -> Pair:
     return made.model_copy(update={"id": f"pair-{made.digest()[:10]}"})
 
 
+def ranking(row: dict[str, Any]) -> Ranking:
+    facts = {"source": "template", "meta": {"category": row["category"]}}
+    made = Ranking.model_validate({k: row[k] for k in ("prompt", "answers", "ranks")} | facts)
+    return made.model_copy(update={"id": f"rank-{made.digest()[:10]}"})
+
+
 def unique(rows: Iterable[Row]) -> list[Row]:
     seen: dict[str, Row] = {}
     for row in rows:
@@ -82,6 +88,7 @@ def build() -> dict[str, list[Row]]:
         "large_sums": unique(demo(r, "template") for r in generated("tools") if r["category"] == "large_sum"),
         "safety": unique([demo(r, "authored") for r in hand("safety_*.jsonl")] + looks),
         "pairs": unique(pairs),
+        "rankings": unique(ranking(r) for r in generated("rankings")),
         "prompts": unique(Item.model_validate(r) for r in generated("prompts")),
         "support": unique(demo(r, "template") for r in generated("support")),
         "support_poor": [demo(r, "template") for r in importlib.import_module("support").poor(SEED)],
@@ -89,6 +96,10 @@ def build() -> dict[str, list[Row]]:
         "comparisons": unique(Item.model_validate(r) for r in importlib.import_module("solve").comparisons(SEED)),
         "additions": unique(Item.model_validate(r) for r in importlib.import_module("solve").sums(SEED)),
     }
+
+
+def kind(row: Any) -> str:
+    return str(getattr(row, "category", "") or getattr(row, "cluster", "") or row.meta["category"])
 
 
 def main() -> int:
@@ -102,7 +113,7 @@ def main() -> int:
             stale += [path.name] if not path.exists() or path.read_text(encoding="utf-8") != text else []
             continue
         path.write_text(text, encoding="utf-8")
-        counts = Counter(getattr(row, "category", "") or row.cluster for row in rows)  # type: ignore[attr-defined]
+        counts = Counter(kind(row) for row in rows)
         print(f"{name}: {len(rows)} rows in {len(counts)} categories: {dict(counts.most_common())}")
     if stale:
         print(f"not what data/build.py writes: {', '.join(stale)}; run it and commit", file=sys.stderr)

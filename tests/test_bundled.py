@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from posttrain import bundled
+from posttrain.comparisons import from_ranking
 from posttrain.dataset.clean import leaks
 from posttrain.errors import UserError
-from posttrain.rows import Demo, Item, Pair, read_jsonl
+from posttrain.rows import Demo, Item, Pair, Ranking, read_jsonl
 
 ROOT = Path(__file__).parent.parent
 SUITES = sorted((Path(bundled.__file__).parent / "suites").glob("*.jsonl"))
@@ -30,6 +31,11 @@ def safety():
 @pytest.fixture(scope="module")
 def pairs():
     return list(read_jsonl(bundled.rows("pairs"), Pair))
+
+
+@pytest.fixture(scope="module")
+def rankings():
+    return list(read_jsonl(bundled.rows("rankings"), Ranking))
 
 
 def test_the_files_are_what_the_workshop_writes():
@@ -81,12 +87,25 @@ def test_pairs_have_reasons_and_no_length_shortcut(pairs):
     assert 0.4 < longer < 0.6
 
 
+def test_rankings_are_of_four_answers_in_no_order_with_no_length_shortcut(rankings, pairs):
+    assert len(rankings) >= 300 and all(len(set(r.answers)) == 4 for r in rankings)
+    assert all(r.ranks.count(0) == 1 for r in rankings)
+    best = Counter(r.ranks.index(0) for r in rankings)
+    assert min(best.values()) > 0.15 * len(rankings)
+    assert any(len(set(r.ranks)) == 3 for r in rankings)  # ties
+    compared = [(g.answers[c.better], g.answers[c.worse]) for g in map(from_ranking, rankings)
+                for c in g.comparisons if c.soft == 1]  # fmt: skip
+    longer = sum(len(better.content) > len(worse.content) for better, worse in compared) / len(compared)
+    assert 0.4 < longer < 0.6
+    assert not {r.prompt for r in rankings} & {p.prompt for p in pairs}
+
+
 @pytest.mark.parametrize("path", SUITES, ids=lambda p: p.stem)
-def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs):
+def test_training_and_evaluation_are_disjoint(path, demos, safety, pairs, rankings):
     items = [" ".join(m.content for m in i.messages if m.role == "user") for i in read_jsonl(path, Item) if i.messages]
     prompts = list(read_jsonl(bundled.rows("prompts"), Item))
     rows = [[m.content for m in d.messages if m.role != "system"] for d in (*demos, *safety, *prompts)]
-    rows += [[m.content for m in p.prompt if m.role != "system"] for p in pairs]
+    rows += [[m.content for m in p.prompt if m.role != "system"] for p in (*pairs, *rankings)]
     found = leaks(rows, items, 13) if items else {}
     assert not found, [(rows[n], items[item]) for n, (item, _) in list(found.items())[:3]]
 

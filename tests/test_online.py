@@ -13,11 +13,12 @@ import yaml
 from endpoint import chat, endpoint
 
 from posttrain.errors import UserError
-from posttrain.judge.base import Answered, Rule
-from posttrain.judge.items import check, fits, verdict
+from posttrain.judge.base import Rule
+from posttrain.judge.items import check, fits
 from posttrain.pipeline import Record
 from posttrain.rows import Item, Message, Pair, Sample, Verdict
 from posttrain.stages.online import OnlinePreference, against, best_and_worst, judged
+from posttrain.stages.sample import judge_of
 
 ITEM = Item(id="i", cluster="c", messages=(Message(role="user", content="Say x."),), answer="7")
 
@@ -64,8 +65,6 @@ def test_items_say_what_is_right():
         fits({}, "x", "item 3")
     with pytest.raises(UserError, match="unknown constraint kind 'no_comas'"):
         check({"constraints": [{"kind": "no_comas"}]}, "item 4")
-    asked = {"answer": "7"}
-    assert [verdict(Answered(answer="7", truth=asked | {"ended": e})) for e in ("stop", "length")] == [1.0, 0.0]
 
 
 class Short:
@@ -79,9 +78,17 @@ def test_every_sample_is_judged_with_what_its_item_says():
     seen = []
     rule = Rule(lambda a: seen.append(a) or 0.5)
     assert judged(rule, [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]]) == [[0.5, 0.5], [0.5]]
-    assert [a.answer for a in seen] == ["a", "b", "c"] and seen[0].truth == {"answer": "7", "ended": "stop"}
+    assert [a.answer for a in seen] == ["a", "b", "c"] and seen[0].truth == {"answer": "7"}
     with pytest.raises(UserError, match="gave 2 scores for 3 answers"):
         judged(Short(), [ITEM, ITEM], [[sample("a"), sample("b")], [sample("c")]])
+
+
+def test_an_answer_that_did_not_end_is_not_asked_about():
+    seen = []
+    rule = Rule(lambda a: seen.append(a.answer) or -1.0)
+    assert judged(rule, [ITEM], [[sample("a"), sample("b", ended="length"), sample(" ")]]) == [[-1.0, -1.0, -1.0]]
+    assert judged(rule, [ITEM], [[sample("b", ended="length")]]) == [[0.0]]
+    assert seen == ["a"]
 
 
 def test_language_models_and_functions_judge_too():
@@ -89,7 +96,7 @@ def test_language_models_and_functions_judge_too():
     groups = [[sample("a"), sample("abc")]]
 
     def made(**knobs):
-        return OnlinePreference(policy="p", judge=knobs).judge.bind()(None, None)
+        return judge_of(OnlinePreference(policy="p", judge=knobs).judge, None, None)
 
     assert judged(made(type="function", path="rewards_for_tests:letters"), [ITEM], groups) == [[1.0, 3.0]]
     assert judged(made(type="function", path="rewards_for_tests:halves"), [ITEM], groups) == [[None, 4.0]]
@@ -97,10 +104,17 @@ def test_language_models_and_functions_judge_too():
         with pytest.raises(UserError, match=said):
             judged(made(type="function", path=f"rewards_for_tests:{name}"), [ITEM], groups)
     with endpoint(lambda path, body, number: chat("9" if "abc" in str(body) else "3")) as server:
-        found = judged(made(type="llm", url=server.url, model="j", log_probs=False, tries=1), [ITEM], groups)
+        found = judged(
+            made(type="llm", url=server.url, model="j", log_probs=False, tries=1, anyway="a test"), [ITEM], groups
+        )
     assert found == [pytest.approx([2 / 9, 8 / 9])]
     with_source = OnlinePreference(policy="p", judge={"type": "function", "path": "rewards_for_tests:letters"})
-    assert set(with_source.identity()) == {"prompts", "judge"}
+    assert set(with_source.identity()) == {"prompts", "reward judge"}
+
+
+def test_a_language_model_without_a_card_says_why():
+    with pytest.raises(ValueError, match="only after an examination"):
+        OnlinePreference(policy="p", judge={"type": "llm", "url": "http://localhost:1", "model": "j"})
 
 
 def test_before_and_after_by_hand():
@@ -110,7 +124,7 @@ def test_before_and_after_by_hand():
     assert found["held_p"] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("knobs", [{"judge": {"type": "reward_model"}}, {"reward": "rm"}])
+@pytest.mark.parametrize("knobs", [{"judge": {"type": "reward_model"}}, {"reward_models": "rm"}])
 def test_judge_and_edge_go_together(knobs):
     with pytest.raises(UserError, match="go together"):
         OnlinePreference(policy="p", **knobs)

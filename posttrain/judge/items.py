@@ -8,7 +8,6 @@ from typing import Any
 
 from posttrain.errors import UserError
 from posttrain.judge import rules
-from posttrain.judge.base import Answered
 
 KINDS = ("answer", "constraints", "label")
 
@@ -32,10 +31,3 @@ def check(truth: Mapping[str, Any], where: str) -> None:
     for constraint in truth.get("constraints", ()):
         if wrong := rules.mistakes(constraint):
             raise UserError(f"a constraint that cannot be checked: {wrong}", where=where)
-
-
-def verdict(answered: Answered) -> float:
-    """1 for an answer that fits and ended by itself (truth["ended"], if whoever sampled it says so), else 0."""
-    if answered.truth.get("ended", "stop") != "stop" or not answered.answer.strip():
-        return 0.0
-    return float(fits(answered.truth, answered.answer))

@@ -19,8 +19,7 @@ from pydantic import Field, model_validator
 from posttrain import bundled, stats
 from posttrain.errors import UserError
 from posttrain.judge import items as by_rules
-from posttrain.judge.base import Answered, Judge, Rule
-from posttrain.judge.llm import GENERAL
+from posttrain.judge.base import Judge
 from posttrain.lora import Lora
 from posttrain.pipeline import Inputs, Kind, Metrics, Ref, Runtime, Stage, write_text
 from posttrain.rl import rewards
@@ -28,48 +27,17 @@ from posttrain.rl.rollout import asked, at_once
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
-from posttrain.stages.sample import Scored, extremes, sides
+from posttrain.stages.sample import Scored, answered, examined, extremes, fit, judge_of, sides
 
 WATCHED = 64  # held-out prompts that are answered and judged after every round
 Score = float | None
 
 
-def rules(inputs: Inputs, runtime: Runtime) -> Judge:
-    """The items themselves say what is right: a number, constraints, to refuse or to answer. Scores 1 and 0."""
-    return Rule(by_rules.verdict)
-
-
-def reward_model(inputs: Inputs, runtime: Runtime, *, penalty: Annotated[float, Field(ge=0)] = 0.0) -> Judge:
-    """The reward model of the edge `reward`: mean of its members less `penalty` times their standard deviation."""
-    from posttrain.reward_judge import RewardJudge
-
-    return RewardJudge.load(inputs.many("reward"), runtime, penalty=penalty)
-
-
-def llm(
-    inputs: Inputs, runtime: Runtime, *, url: str, model: str, criterion: str = GENERAL.text,
-    scale: tuple[int, int] = (1, 10), key: str = "", key_env: str = "", log_probs: bool = True, concurrent: int = 16,
-    timeout: float = 120.0, tries: int = 5,
-) -> Judge:  # fmt: skip
-    """A language model behind an OpenAI-compatible endpoint scores answers by a criterion: rl/rewards.py's `llm`."""
-    return rewards.llm(
-        url=url, model=model, criterion=criterion, scale=scale, key=key, key_env=key_env, log_probs=log_probs,
-        concurrent=concurrent, timeout=timeout, tries=tries,
-    )  # fmt: skip
-
-
-def function(inputs: Inputs, runtime: Runtime, *, path: str, seconds: float = 600.0) -> Judge:
-    """Any Python function, "module:name", of a list of Answered: rl/rewards.py's `function`."""
-    return rewards.function(path=path, seconds=seconds)
-
-
-JUDGES = (rules, reward_model, llm, function)
-
-
 class OnlinePreference(Stage):
     """rounds times: `n` answers to each of `per_round` prompts, judged; the best and the worst become a pair; training.
 
-    prompts: a bundled name or a JSONL file of items. reference: the policy that the first round starts from, or each
+    prompts: a bundled name or a JSONL file of items. judge: a reward by name; a reward model is one of the edge
+    `reward_models`. reference: the policy that the first round starts from, or each
     round's own start. epochs: of a round, over its own pairs.
     """
 
@@ -79,9 +47,9 @@ class OnlinePreference(Stage):
 
     type: Literal["online_preference"] = "online_preference"
     policy: Annotated[str, Ref("policy")]
-    reward: Annotated[str | None, Ref("reward")] = None
+    reward_models: Annotated[tuple[str, ...] | str | None, Ref("reward")] = None
     prompts: str = "bundled:prompts"
-    judge: one_of(JUDGES) = {"type": "rules"}  # type: ignore[valid-type]
+    judge: rewards.AnyReward = {"type": "asked"}  # type: ignore[valid-type]
     rounds: int = Field(default=3, ge=1)
     per_round: int = Field(default=200, ge=1)
     n: int = Field(default=4, ge=2)
@@ -101,16 +69,17 @@ class OnlinePreference(Stage):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.judge.type == "reward_model") != (self.reward is not None):
+        examined(self.judge)
+        if (self.judge.type == "reward_model") != bool(self.reward_models):
             raise UserError(
-                "judge: {type: reward_model} and the edge `reward` go together", where="judge",
-                remedy="reward: a stage that makes a reward model, with judge: {type: reward_model}",
+                "judge: {type: reward_model} and the edge `reward_models` go together", where="judge",
+                remedy="reward_models: a stage that makes a reward model, with judge: {type: reward_model}",
             )  # fmt: skip
         return self
 
     def identity(self) -> dict[str, str]:
-        source = rewards.source_of("judge", self.judge.path) if self.judge.type == "function" else {}
-        return {"prompts": digest(self._path().read_text(encoding="utf-8"))} | source
+        found = {"prompts": digest(self._path().read_text(encoding="utf-8"))}
+        return found | rewards.source_identity({"judge": self.judge})
 
     def _path(self) -> Path:
         return bundled.rows_or_file(self.prompts, "prompts")
@@ -119,7 +88,7 @@ class OnlinePreference(Stage):
         if (out / "finished.json").exists():
             return self._end(out)
         items, held = self._items()
-        judge, policy = self.judge.bind()(inputs, runtime), inputs.one("policy")
+        judge, policy = judge_of(self.judge, inputs, runtime), inputs.one("policy")
         for number in range(1, self.rounds + 1):
             folder = out / f"round-{number}"
             made = folder / "pairs"
@@ -140,7 +109,7 @@ class OnlinePreference(Stage):
     def _items(self) -> tuple[list[Item], list[Item]]:
         """(to train on, held out), in an order drawn by the seed; which is which depends on the id alone."""
         found = list(read_jsonl(self._path(), Item))
-        for item in found if self.judge.type == "rules" else ():
+        for item in found if self.judge.type == "asked" else ():
             by_rules.check(item.model_dump(), f"{self.prompts}: {item.id}")
         random.Random(self.seed).shuffle(found)
         held = [i for i in found if set_aside(i.id, self.holdout)][:WATCHED]
@@ -248,19 +217,13 @@ def answers(
 
 
 def judged(judge: Judge, items: Sequence[Item], groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
-    """A score for each sample, None where the judge abstained. truth holds the item's fields, and how it ended."""
-    flat = [
-        Answered(
-            prompt=i.messages,
-            answer=s.text,
-            truth=i.model_dump(exclude={"id", "cluster", "messages"}) | {"ended": s.ended},
-        )
-        for i, group in zip(items, groups)
-        for s in group
-    ]
+    """A score for each sample, None where the judge abstained. One that did not end by itself, or is empty, is not
+    asked about and has the lowest score of all."""
+    flat = [answered(i, s) for i, group in zip(items, groups) for s in group if fit(s)]
     verdicts = asyncio.run(asked("judge", at_once(judge, len(flat)), flat)) if flat else []
-    scores = iter(None if "abstained" in v.detail else v.score for v in verdicts)
-    return [[next(scores) for _ in group] for group in groups]
+    scores = [None if "abstained" in v.detail else float(v.score or 0.0) for v in verdicts]
+    lowest, left = min([0.0, *(s for s in scores if s is not None)]), iter(scores)
+    return [[next(left) if fit(s) else lowest for s in group] for group in groups]
 
 
 def best_and_worst(item: Item, samples: Sequence[Sample], scores: Sequence[Score], number: int) -> Pair | None:

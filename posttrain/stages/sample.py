@@ -56,11 +56,7 @@ class Sampled(Stage):
 
     @model_validator(mode="after")
     def _examined(self) -> "Sampled":
-        if self.judge.type == "llm" and not self.judge.anyway.strip():
-            raise ValueError(
-                "a language model chooses training data only after an examination: let judge_pairs label (it needs a "
-                "judge_card), or say in judge.anyway why this one may do without"
-            )
+        examined(self.judge)
         return self
 
     def identity(self) -> dict[str, str]:
@@ -91,7 +87,7 @@ class Sampled(Stage):
         items = items[: self.limit]
         if not items:
             raise UserError("there is no prompt to answer", where=f"prompts: {self.prompts}")
-        judge = self._judge(inputs, runtime)
+        judge = judge_of(self.judge, inputs, runtime)
         chat = load_chat(inputs.one("policy"))
         model = load_model(inputs.one("policy"), runtime, train=False)
         how = Sampling(max_new=self.max_new, temperature=self.temperature, seed=self.seed)
@@ -112,13 +108,24 @@ class Sampled(Stage):
         facts |= {f"best_of.{k}": value for k, value in curve.items() if k & (k - 1) == 0}
         return facts | {f"{self.makes}.{k}": float(v) for k, v in sorted(counts.items())}
 
-    def _judge(self, inputs: Inputs, runtime: Runtime) -> Judge:
-        if self.judge.type != "reward_model":
-            made: Judge = self.judge.bind()()
-            return made
-        from posttrain.reward_judge import RewardJudge
 
-        return RewardJudge.load(inputs.many("reward_models"), runtime, penalty=self.judge.penalty)
+def examined(judge: Any) -> None:
+    """Raises ValueError for a language model that would choose rows and has neither a card nor a reason."""
+    if judge.type == "llm" and not judge.anyway.strip():
+        raise ValueError(
+            "a language model chooses training data only after an examination: let judge_pairs label (it needs a "
+            "judge_card), or say in judge.anyway why this one may do without"
+        )
+
+
+def judge_of(judge: Any, inputs: Inputs, runtime: Runtime) -> Judge:
+    """The reward that a recipe names; a reward model is loaded from the edge `reward_models`."""
+    if judge.type != "reward_model":
+        made: Judge = judge.bind()()
+        return made
+    from posttrain.reward_judge import RewardJudge
+
+    return RewardJudge.load(inputs.many("reward_models"), runtime, penalty=judge.penalty)
 
 
 class SamplePairs(Sampled):
@@ -162,17 +169,21 @@ def sides(made: Sequence[tuple[str, Any]], share: float) -> tuple[list[Any], lis
 
 async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge: Judge) -> list[list[Scored]]:
     """Every answer with its score. One that did not end by itself, or is empty, has the lowest score of all."""
-    fit = [[s.ended == "stop" and bool(s.text.strip()) for s in samples] for samples in drawn]
-    asked = [
-        Answered(prompt=item.messages, answer=s.text, truth=item.model_dump(exclude={"messages", "id", "cluster"}))
-        for item, samples, fits in zip(items, drawn, fit) for s, ok in zip(samples, fits) if ok
-    ]  # fmt: skip
+    asked = [answered(item, s) for item, samples in zip(items, drawn) for s in samples if fit(s)]
     scores = await verdicts("judge", at_once(judge, len(asked)), asked) if asked else []
     lowest, left = min([0.0, *scores]), iter(scores)
-    return [
-        [Scored(s, next(left) if ok else lowest, ok) for s, ok in zip(samples, fits)]
-        for samples, fits in zip(drawn, fit)
-    ]
+    return [[Scored(s, next(left), True) if fit(s) else Scored(s, lowest, False) for s in row] for row in drawn]
+
+
+def fit(sample: Sample) -> bool:
+    """Whether an answer ended by itself and says anything: no other may be chosen."""
+    return sample.ended == "stop" and bool(sample.text.strip())
+
+
+def answered(item: Item, sample: Sample) -> Answered:
+    """What a judge is asked; truth: what the item says a right answer is."""
+    truth = item.model_dump(exclude={"messages", "id", "cluster"})
+    return Answered(prompt=item.messages, answer=sample.text, truth=truth)
 
 
 def extremes(answers: Sequence[Scored], margin: float = 0.0) -> tuple[Scored, Scored] | None:
