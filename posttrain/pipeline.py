@@ -28,6 +28,7 @@ from posttrain.edges import check, in_stage
 from posttrain.errors import UserError, nearest
 from posttrain.progress import Progress, clock, number
 from posttrain.rows import digest
+from posttrain.spec import flat
 
 Kind = Literal[
     "prompts", "demos", "pairs", "rankings", "ratings", "thumbs", "policy", "reward", "report", "decision", "release",
@@ -236,10 +237,14 @@ def _changes(
     last: Record, stage: Stage, inputs: Mapping[str, tuple[str, ...]], identity: Mapping[str, str]
 ) -> Iterator[str]:
     """Differences between the last finished record of this name and what is asked for now."""
-    new = stage.knobs()
-    for knob in sorted(last.knobs.keys() | new.keys()):
-        if last.knobs.get(knob) != new.get(knob):
-            yield f"{knob}: {last.knobs.get(knob)!r} -> {new.get(knob)!r}"
+    old, new = flat(last.knobs), flat(stage.knobs())
+    for knob in sorted(old.keys() | new.keys()):
+        if knob not in new:
+            yield f"{knob} is gone"
+        elif knob not in old:
+            yield f"{knob} is new, {new[knob]!r}"
+        elif old[knob] != new[knob]:
+            yield f"{knob}: {old[knob]!r} -> {new[knob]!r}"
     for edge, prints in inputs.items():
         if tuple(last.inputs.get(edge, ())) != prints:
             yield f"input {edge} ({', '.join(stage.edges()[edge])}) is rebuilt"

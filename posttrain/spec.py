@@ -1,10 +1,10 @@
-"""Turn a plain function into a strict, frozen config: the signature is the schema.
+"""Turn a plain function into a strict, frozen config: the signature is the schema. And configs into flat names.
 
 Left out on purpose: defaults files, environment variables, inheritance of configs.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Annotated, Any, Literal
 
@@ -44,3 +44,14 @@ def one_of_types(models: Sequence[type[BaseModel]]) -> Any:
         return models[0]
     union = reduce(lambda a, b: a | b, models)  # type: ignore[arg-type, return-value]
     return Annotated[union, Field(discriminator="type")]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested knobs as dotted names, the way they are overridden on the command line: {'loss.beta': 0.1}."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

@@ -5,7 +5,8 @@ import pytest
 
 from posttrain.errors import UserError
 from posttrain.pipeline import Runtime, run
-from posttrain.report.diff import diff, differences, flat, records
+from posttrain.report.diff import diff, differences, records
+from posttrain.spec import flat
 
 
 def runs(tmp_path, **changes):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -20,6 +20,7 @@ class Words(Stage):
     type: Literal["words"] = "words"
     text: str = "a b"
     path: str = ""
+    loss: dict[str, Any] = {}
 
     def identity(self):
         return {"file": Path(self.path).read_text()} if self.path else {}
@@ -88,6 +89,12 @@ def test_a_changed_knob_rebuilds_what_depends_on_it_and_the_plan_says_why(tmp_pa
     assert steps["w"].state == "done"
     assert steps["v"].why == "text: 'c' -> 'd'"
     assert steps["j"].state == "run" and "input data (w, v) is rebuilt" in steps["j"].why
+
+
+def test_a_change_deep_in_a_knob_is_named_as_it_would_be_overridden(tmp_path):
+    run(recipe(v=Words(loss={"beta": 0.1, "old": 1})), tmp_path, Runtime())
+    steps = {s.name: s for s in plan(recipe(v=Words(loss={"beta": 0.3, "more": {"deep": None}})), tmp_path)}
+    assert steps["v"].why == "loss.beta: 0.1 -> 0.3; loss.more.deep is new, None; loss.old is gone"
 
 
 def test_a_changed_file_rebuilds(tmp_path):

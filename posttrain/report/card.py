@@ -14,8 +14,8 @@ from typing import Any
 from posttrain.progress import clock
 from posttrain.report import collect, compare, lineage, words
 from posttrain.report.collect import Estimate, Report
-from posttrain.report.diff import flat
 from posttrain.report.lineage import Node
+from posttrain.spec import flat
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 ALWAYS = (

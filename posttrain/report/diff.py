@@ -13,6 +13,7 @@ from posttrain import remote
 from posttrain.errors import UserError
 from posttrain.pipeline import Record
 from posttrain.progress import clock
+from posttrain.spec import flat
 
 What = Literal["stages", "knobs", "inputs", "outside", "metrics", "cost", "versions"]
 HEADINGS: dict[What, str] = {
@@ -91,17 +92,6 @@ def _of_stage(stage: str, a: Record, b: Record) -> Iterator[Difference]:
             x, y = mine.get(name, ABSENT), theirs.get(name, ABSENT)
             if x != y:
                 yield Difference(what, stage, name, _show(name, x), _show(name, y), _change(x, y))
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested knobs as dotted names, the way they are overridden on the command line: {'loss.beta': 0.1}."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def _inputs(record: Record) -> dict[str, str]:
