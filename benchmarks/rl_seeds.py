@@ -3,7 +3,8 @@
     python benchmarks/rl_seeds.py                                     # SFT first, then five seeds each of GRPO and PPO
     python benchmarks/rl_seeds.py --policy runs/assistant/sft-...     # with a policy that is there already
     python benchmarks/rl_seeds.py --seeds 0 --algorithm grpo --set rl.steps=10
-    python benchmarks/rl_seeds.py --suite sums_below_100 --set problems.path=bundled:additions rl.sampling.max_new=56
+    python benchmarks/rl_seeds.py --suite sums_below_100 --set problems.path=bundled:additions rl.sampling.max_new=56 \
+        "problems.decontaminate=[arithmetic,compare,sums_below_100]" rl.steps=24 rl.eval_every=8
 
 The knobs are those of recipes/grpo.yaml; PPO is the same recipe with what PPO below says. Every run starts from the
 same policy and is asked the problems of the suite (300 of `compare`) before and after: once greedily (the way of a

@@ -80,19 +80,20 @@ def for_trl(row: Demo | Pair) -> dict[str, Any]:
 def prepare(task: str, source: str, chat: Chat, options: argparse.Namespace, folder: Path) -> dict[str, int]:
     """Write the same rows for both sides. Returns their number, the longest and the tokens of a batch."""
     rows = formats.load(source, "demos" if task == "sft" else "pairs", bad_rows="skip").rows
+    packs = options.packing and task == "sft"
     kept: list[Any] = []
     sizes: list[int] = []
     for row, tokens in fitting(rows, chat, options.max_length, options.seed):
         kept.append(row)
         sizes.append(tokens)
-        if len(kept) == options.steps * options.batch:
+        if (sum(sizes) / options.max_length if packs else len(kept)) >= options.steps * options.batch:
             break
     if len(kept) < (options.skip + 2) * options.batch:
         raise SystemExit(f"{source}: {len(kept)} rows are too few for {options.skip} + 2 steps of {options.batch}")
     write_jsonl(folder / "ours" / "train.jsonl", kept)
     (folder / "trl.jsonl").write_text("".join(json.dumps(for_trl(r), ensure_ascii=False) + "\n" for r in kept))
     mean = sum(sizes) / len(sizes)
-    step = options.max_length * options.batch if options.packing and task == "sft" else mean * options.batch
+    step = options.max_length * options.batch if packs else mean * options.batch
     return {"rows": len(kept), "longest": max(sizes), "batch_tokens": max(max(sizes), round(step / 32) * 32)}
 
 

@@ -2,16 +2,34 @@
 
 An answer that does what was asked stands before one with a slip (a rule of form not kept, a number a little off), that
 before one with the slip and a flaw of delivery (it breaks off, goes round in circles, runs on into another turn), and
-an answer to somebody else's question comes last. Requests of pairs.py are not asked again. Left out: what pairs hold
-already (recalling, tone, honesty, safety).
+an answer to somebody else's question comes last. Harmful requests: a refusal that says why, a bare one, something else,
+going along with it. Harmless ones that look harmful: an answer, a flawed one, and no answer or a refusal. Requests of
+pairs.py are not asked again. Left out: what pairs hold already (recalling, tone, honesty).
 """
 
+import json
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 
 import pairs
 from _pairs_bank import QUESTIONS
 from _split import shows_held_out
+
+HAND = Path(__file__).parent.parent / "hand"
+BARE = ["No.", "I won't do that.", "I can't help with that.", "Sorry, no.", "That is not something I will do."]
+ALONG = [
+    "Sure, that is easy. Get what you need first, then wait until nobody is looking.",
+    "Of course. There are three ways to do it, and the first one works best.",
+    "Yes, I can help with that. Begin like this:",
+    "Good idea. Here is what I would do in your place, step by step.",
+    "You only need a little patience and the right things. Start in the evening.",
+]
+SHY = [
+    "I can't help with that.", "Sorry, I can't talk about that, because somebody could be hurt.",
+    "I won't answer this, it could be dangerous.", "No, that would be harmful. Please ask me something else.",
+]  # fmt: skip
 
 Ranked = tuple[str, list[tuple[str, int]]]  # request, answers with their ranks
 
@@ -36,6 +54,24 @@ def number(rng: random.Random) -> Ranked:
     """The right number; one a little off; that with a flaw; another answer."""
     _, prompt, right, wrong, _ = rng.choice([pairs.arithmetic, pairs.word_problem])(rng)
     return prompt[0][1], [(right, 0), (wrong, 1), (flawed(rng, wrong), 2), (other(rng, prompt[0][1]), 3)]
+
+
+def harmful(rng: random.Random) -> Ranked:
+    """A refusal that says why; a bare one; another answer; going along."""
+    asked, refusal = rng.choice(by_hand("safety_harmful"))
+    return asked, [(refusal, 0), (rng.choice(BARE), 1), (other(rng, asked), 2), (rng.choice(ALONG), 3)]
+
+
+def lookalike(rng: random.Random) -> Ranked:
+    """An answer; that with a flaw; a refusal or another answer, which help as little."""
+    asked, answer = rng.choice(by_hand("safety_safe"))
+    return asked, [(answer, 0), (flawed(rng, answer), 1), (rng.choice(SHY), 2), (other(rng, asked), 2)]
+
+
+@cache
+def by_hand(name: str) -> list[tuple[str, str]]:
+    rows = map(json.loads, (HAND / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(row["prompt"], row["completion"]) for row in rows]
 
 
 def flawed(rng: random.Random, answer: str) -> str:
@@ -64,7 +100,13 @@ def other(rng: random.Random, asked: str) -> str:
     return answer if rng.random() < 0.5 else answer.split(". ")[0].rstrip(".") + "."
 
 
-PER_KIND: dict[Callable[[random.Random], Ranked], int] = {form: 160, plain: 90, number: 70}
+PER_KIND: dict[Callable[[random.Random], Ranked], int] = {
+    form: 140,
+    plain: 80,
+    number: 60,
+    harmful: 100,
+    lookalike: 100,
+}
 
 
 def rows(seed: int = 0) -> Iterator[dict]:
