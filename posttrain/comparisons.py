@@ -51,7 +51,8 @@ def from_ranking(ranking: Ranking) -> Group:
     order = sorted(range(len(ranking.ranks)), key=lambda n: ranking.ranks[n])
     ranks = tuple(ranking.ranks[n] for n in order)
     answers = tuple(ranking.answers[n] for n in order)
-    return Group(ranking.id, ranking.prompt, answers, all_pairs(ranks), ranks, (), ranking.source)
+    category = str(ranking.meta.get("category", ""))
+    return Group(ranking.id, ranking.prompt, answers, all_pairs(ranks), ranks, (), ranking.source, category)
 
 
 def all_pairs(ranks: Sequence[float]) -> tuple[Comparison, ...]:

@@ -174,8 +174,9 @@ def test_rankings_do_not_see_each_other_nor_their_order():
 
 def test_a_ranking_is_every_two_of_its_answers_and_counts_once():
     """4 answers, two of them tied: C(4, 2) = 6 comparisons of weight 1/6, the tie an even bet, best answer first."""
-    row = Ranking(prompt=ASK, answers=tuple(map(say, "wxyz")), ranks=(2, 0, 1, 1))
+    row = Ranking(prompt=ASK, answers=tuple(map(say, "wxyz")), ranks=(2, 0, 1, 1), meta={"category": "letters"})
     group = from_ranking(row)
+    assert group.category == "letters"
     assert [a.content for a in group.answers] == ["x", "y", "z", "w"] and group.ranks == (0, 1, 1, 2)
     assert len(group.comparisons) == 6
     assert sum(c.weight for c in group.comparisons) == pytest.approx(1)
