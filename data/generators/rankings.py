@@ -97,7 +97,7 @@ def onwards(rng: random.Random, answer: str) -> str:
 def other(rng: random.Random, asked: str) -> str:
     """What would answer another question, whole or its first sentence."""
     answer = rng.choice([a for q, a in QUESTIONS if q.rstrip("?.") not in asked])
-    return answer if rng.random() < 0.5 else answer.split(". ")[0].rstrip(".") + "."
+    return answer if rng.random() < 0.5 else pairs._first(answer)
 
 
 PER_KIND: dict[Callable[[random.Random], Ranked], int] = {

@@ -27,7 +27,7 @@ from posttrain.rl.rollout import asked, at_once
 from posttrain.rows import Item, Message, Pair, Sample, digest, read_jsonl, set_aside, write_jsonl
 from posttrain.spec import one_of
 from posttrain.stages.preference import LOSSES, Preference
-from posttrain.stages.sample import Scored, answered, examined, extremes, fit, judge_of, sides
+from posttrain.stages.sample import Scored, answered, examined, extremes, fit, judge_of, placed, sides
 
 WATCHED = 64  # held-out prompts that are answered and judged after every round
 Score = float | None
@@ -221,9 +221,7 @@ def judged(judge: Judge, items: Sequence[Item], groups: Sequence[Sequence[Sample
     asked about and has the lowest score of all."""
     flat = [answered(i, s) for i, group in zip(items, groups) for s in group if fit(s)]
     verdicts = asyncio.run(asked("judge", at_once(judge, len(flat)), flat)) if flat else []
-    scores = [None if "abstained" in v.detail else float(v.score or 0.0) for v in verdicts]
-    lowest, left = min([0.0, *(s for s in scores if s is not None)]), iter(scores)
-    return [[next(left) if fit(s) else lowest for s in group] for group in groups]
+    return placed([None if "abstained" in v.detail else v.score for v in verdicts], groups)
 
 
 def best_and_worst(item: Item, samples: Sequence[Sample], scores: Sequence[Score], number: int) -> Pair | None:
@@ -231,7 +229,7 @@ def best_and_worst(item: Item, samples: Sequence[Sample], scores: Sequence[Score
 
     margin is the difference of their scores.
     """
-    known = [Scored(s, x, s.ended == "stop") for s, x in zip(samples, scores) if x is not None]
+    known = [Scored(s, x, fit(s)) for s, x in zip(samples, scores) if x is not None]
     two = extremes(known)
     if two is None or two[0].sample.text.strip() == two[1].sample.text.strip():
         return None

@@ -171,8 +171,15 @@ async def judged(items: Sequence[Item], drawn: Sequence[Sequence[Sample]], judge
     """Every answer with its score. One that did not end by itself, or is empty, has the lowest score of all."""
     asked = [answered(item, s) for item, samples in zip(items, drawn) for s in samples if fit(s)]
     scores = await verdicts("judge", at_once(judge, len(asked)), asked) if asked else []
-    lowest, left = min([0.0, *scores]), iter(scores)
-    return [[Scored(s, next(left), True) if fit(s) else Scored(s, lowest, False) for s in row] for row in drawn]
+    given = placed(scores, drawn)
+    return [[Scored(s, x, fit(s)) for s, x in zip(samples, row)] for samples, row in zip(drawn, given)]
+
+
+def placed(scores: Sequence[Any], drawn: Sequence[Sequence[Sample]]) -> list[list[Any]]:
+    """The scores of the fit answers where they stand; the others have the lowest that was given, 0 at most. A score may
+    be None: the judge abstained."""
+    lowest, left = min([0.0, *(s for s in scores if s is not None)]), iter(scores)
+    return [[next(left) if fit(s) else lowest for s in samples] for samples in drawn]
 
 
 def fit(sample: Sample) -> bool:
